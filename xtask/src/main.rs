@@ -1,0 +1,2 @@
+//! Generators and checks.
+fn main() {}
