@@ -6,3 +6,4 @@
 //! transactions to the kernel and reads the table back.
 
 pub mod model;
+pub mod transaction;
