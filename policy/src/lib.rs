@@ -1,11 +1,14 @@
 //! The pure heart of Selvage: what policies mean, and what each node needs to enforce them.
 //!
-//! Nothing here knows Kubernetes, a clock, a file or a socket. Objects come in as `model` types, changes go
-//! through the incremental `engine`, and [`compiled`] types come out: one node policy per node and the address
+//! Nothing here knows Kubernetes, a clock, a file or a socket. Objects come in as [`model`] types, changes go
+//! through the incremental [`engine`], and [`compiled`] types come out: one node policy per node and the address
 //! groups that they name.
 
 #![forbid(unsafe_code)]
 
 pub mod compiled;
+pub mod delta;
+pub mod engine;
 pub mod model;
 pub mod selector;
+pub mod slices;
