@@ -1,1 +1,31 @@
-//! placeholder
+//! The custom resources of `selvage.io/v1alpha1`, and the codec between the compiled policy and what travels.
+//!
+//! The YAML under `crds/yaml` and the chart's copies are generated from these types (`cargo xtask generate`).
+//! Every list is atomic: one writer replaces it whole, so that the API server keeps no record per element.
+
+#![forbid(unsafe_code)]
+
+pub mod address_group;
+pub mod bucket;
+pub mod codec;
+pub mod conditions;
+pub mod digest;
+pub mod ip_pool;
+pub mod network_policy_status;
+pub mod node_policy;
+pub mod rules;
+pub mod schema;
+
+pub use address_group::{AddressGroup, AddressGroupSpec};
+pub use ip_pool::{IPPool, IPPoolSpec, IPPoolStatus};
+pub use network_policy_status::{NetworkPolicyStatus, NetworkPolicyStatusSpec, PolicyStatus};
+pub use node_policy::{NodePolicy, NodePolicySpec, NodePolicyStatus};
+
+/// The API group of every kind here.
+pub const GROUP: &str = "selvage.io";
+/// Their version.
+pub const VERSION: &str = "v1alpha1";
+
+/// The resourceVersion of the newest object of each kind (`Pod`, `Namespace`, `Node`, `NetworkPolicy`, ...) behind a
+/// published object: a new leader publishes nothing until its caches have reached every one.
+pub type Basis = std::collections::BTreeMap<String, String>;

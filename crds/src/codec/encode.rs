@@ -1,0 +1,143 @@
+//! Compiled types to what travels.
+
+use std::collections::BTreeMap;
+
+use selvage_policy::compiled::{self, PolicyKey};
+
+use super::{CodecError, FORMAT, Problem, each, text};
+use crate::address_group::{AddressGroupSpec, Slice};
+use crate::node_policy::{Endpoint, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
+use crate::rules::{AddressTerm, Icmp, PortMatch, PortName, Protocol, Rule, Service};
+use crate::{Basis, digest};
+
+pub(super) fn node_policy(
+    policy: &compiled::NodePolicy,
+    basis: Basis,
+    teardown: bool,
+) -> Result<NodePolicySpec, CodecError> {
+    let indices: BTreeMap<&PolicyKey, u32> = policy.policies.keys().zip(0..).collect();
+    Ok(NodePolicySpec {
+        format: FORMAT,
+        digest: digest::node_policy(policy),
+        policy_set: digest::policy_set(policy),
+        basis,
+        teardown,
+        endpoints: policy.endpoints.iter().map(endpoint).collect(),
+        profiles: each("profiles", &policy.profiles, |(id, content)| profile(*id, content, &indices))?,
+        policies: policy.policies.iter().map(|(key, content)| one_policy(key, content)).collect(),
+        groups: policy.groups.iter().map(ToString::to_string).collect(),
+    })
+}
+
+pub(super) fn slice(slice: &Slice, basis: Basis) -> AddressGroupSpec {
+    AddressGroupSpec {
+        format: FORMAT,
+        digest: digest::slice(slice),
+        basis,
+        group: slice.group.to_string(),
+        kind: text::print_group_kind(slice.kind).to_owned(),
+        epoch: slice.epoch,
+        index: slice.index,
+        count: slice.count,
+        members: slice.members.iter().map(text::print_member).collect(),
+    }
+}
+
+fn endpoint((key, endpoint): (&compiled::EndpointKey, &compiled::Endpoint)) -> Endpoint {
+    Endpoint {
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        uid: endpoint.uid.to_string(),
+        profile: endpoint.profile.to_string(),
+        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn profile(
+    id: compiled::ProfileId,
+    profile: &compiled::Profile,
+    indices: &BTreeMap<&PolicyKey, u32>,
+) -> Result<Profile, CodecError> {
+    let step = |step: &compiled::TierStep| {
+        let policies = each("policies", &step.policies, |key| {
+            let index = indices.get(key).copied();
+            index.ok_or_else(|| Problem::Dangling { what: "policy", value: key.to_string() })
+        })?;
+        Ok::<_, CodecError>(TierStep {
+            tier: step.tier.to_string(),
+            default_action: text::print_action(step.default_action).to_owned(),
+            policies,
+        })
+    };
+    let named_ports = profile.named_ports.iter().map(|(port, ports)| NamedPort {
+        protocol: port.protocol,
+        name: port.name.to_string(),
+        ports: ports.iter().copied().collect(),
+    });
+    Ok(Profile {
+        id: id.to_string(),
+        ingress: each("ingress", &profile.ingress, step)?,
+        egress: each("egress", &profile.egress, step)?,
+        named_ports: named_ports.collect(),
+    })
+}
+
+fn one_policy(key: &PolicyKey, policy: &compiled::Policy) -> Policy {
+    Policy {
+        kind: key.kind.to_string(),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        uid: policy.uid.to_string(),
+        generation: policy.generation,
+        ingress: policy.ingress.iter().map(rule).collect(),
+        egress: policy.egress.iter().map(rule).collect(),
+    }
+}
+
+fn rule(rule: &compiled::Rule) -> Rule {
+    Rule {
+        action: text::print_action(rule.action).to_owned(),
+        family: rule.family.map(|family| text::print_family(family).to_owned()),
+        services: rule.services.iter().map(service).collect(),
+        source: rule.source.iter().map(term).collect(),
+        destination: rule.destination.iter().map(term).collect(),
+    }
+}
+
+fn term(term: &compiled::AddressTerm) -> AddressTerm {
+    AddressTerm {
+        negated: term.negated,
+        nets: term.nets.iter().map(ToString::to_string).collect(),
+        groups: term.groups.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn service(service: &compiled::Service) -> Service {
+    match service {
+        compiled::Service::Protocol { protocol, source_ports, destination_ports } => Service {
+            protocol: Some(Protocol {
+                number: *protocol,
+                source_ports: source_ports.as_ref().map(port_match),
+                destination_ports: destination_ports.as_ref().map(port_match),
+            }),
+            ..Service::default()
+        },
+        compiled::Service::NotProtocol(protocol) => {
+            Service { not_protocol: Some(*protocol), ..Service::default() }
+        }
+        compiled::Service::Icmp { protocol, kind, code, negated } => Service {
+            icmp: Some(Icmp { protocol: *protocol, kind: *kind, code: *code, negated: *negated }),
+            ..Service::default()
+        },
+        compiled::Service::Group(group) => Service { group: Some(group.to_string()), ..Service::default() },
+    }
+}
+
+fn port_match(ports: &compiled::PortMatch) -> PortMatch {
+    let name = |port: &compiled::NamedPort| PortName { protocol: port.protocol, name: port.name.to_string() };
+    PortMatch {
+        negated: ports.negated,
+        ranges: ports.ranges.iter().map(|range| text::print_ports(*range)).collect(),
+        names: ports.names.iter().map(name).collect(),
+    }
+}
