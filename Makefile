@@ -1,0 +1,95 @@
+# Every command of the house. Run as root on Debian; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# One folder outside the tree for everything expensive: upstream binaries, images, tools and Rust build output.
+export SELVAGE_CACHE ?= /var/cache/selvage
+export CARGO_TARGET_DIR ?= $(SELVAGE_CACHE)/target
+export PATH := $(SELVAGE_CACHE)/tools/bin:$(PATH)
+
+BED := cargo run --quiet --package selvage-e2e --bin selvage-bed --
+XTASK := cargo xtask
+CARGO_DENY_VERSION := 0.20.2
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## install Debian packages, build the pinned upstream binaries and images (cached)
+	$(BED) setup
+
+.PHONY: images
+images: ## build the operator's and the agent's images
+	cargo build --release --package selvage-operator --package selvage-node-agent
+	$(XTASK) images
+
+.PHONY: install-yaml
+install-yaml: ## render out/install.yaml for kubectl apply
+	$(XTASK) install-yaml
+
+# ---- a cluster to play with -------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup images ## a three-node cluster, Selvage installed, and the walkthrough
+	$(BED) up
+	$(SCENARIOS) --install walkthrough
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo
+	$(BED) down
+
+# ---- checks, from the quickest on --------------------------------------------------------------------------------
+
+.PHONY: fmt clippy unit generated deny
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit:
+	cargo test --workspace --lib --bins
+	cargo test --package selvage-policy --package selvage-crds --tests
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+generated:
+	$(XTASK) check
+
+$(SELVAGE_CACHE)/tools/bin/cargo-deny-$(CARGO_DENY_VERSION):
+	CARGO_TARGET_DIR=$(SELVAGE_CACHE)/tools/build cargo install --locked --debug --root $(SELVAGE_CACHE)/tools \
+	  cargo-deny --version $(CARGO_DENY_VERSION)
+	rm -rf $(SELVAGE_CACHE)/tools/build
+	ln -sf cargo-deny $@
+
+# Without a way to the advisory database the rest is still checked, and the gap is said; where there is one, as in a
+# public CI, SELVAGE_ADVISORIES=required makes a database out of reach a failure.
+deny: $(SELVAGE_CACHE)/tools/bin/cargo-deny-$(CARGO_DENY_VERSION)
+	cargo deny check licenses bans sources
+	if cargo deny fetch db >/dev/null 2>&1; then
+	  cargo deny check advisories
+	elif [ "$${SELVAGE_ADVISORIES:-}" = required ]; then
+	  echo "advisories: the database can't be reached" >&2; exit 1
+	else
+	  echo "advisories: NOT CHECKED, the database can't be reached from here"
+	fi
+
+.PHONY: check
+check: fmt clippy unit generated ## the fast part, without a cluster: the minute before a commit
+
+.PHONY: kernel
+kernel: ## ruleset, netlink and real packets in network namespaces (root)
+	cargo test --package selvage-nftables --package selvage-node-agent --tests
+
+.PHONY: test
+test: setup check deny kernel images chart cluster ## every test there is
+
+.PHONY: chart
+chart: ## helm lint, template and schema
+	cargo test --package xtask --tests
+
+.PHONY: cluster
+cluster: ## the scenarios and the upstream suite on real clusters, VXLAN and host-gw
+	$(SCENARIOS) all
