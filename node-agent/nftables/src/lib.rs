@@ -5,5 +5,7 @@
 //! makes it from a compiled node policy, the diff turns two of them into transactions, the netlink layer carries
 //! transactions to the kernel and reads the table back.
 
+pub mod diff;
 pub mod model;
+pub mod render;
 pub mod transaction;

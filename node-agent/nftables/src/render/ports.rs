@@ -1,0 +1,158 @@
+//! Conditions on protocol and ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use selvage_policy::compiled::{Family, NamedPort, PortMatch, PortRange, Service};
+
+use super::Rendered;
+use super::address::merge;
+use super::expr::{
+    ICMP, ICMPV6, R0, Side, compare, key, load_port, load_transport, lookup, points, protocol, short_hash,
+};
+use crate::model::{CmpOp, Elements, Expr, Key, KeyPart, MetaKey, Name, Set};
+
+/// What a packet's protocol and ports must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServiceTest {
+    /// Only this family.
+    pub(super) family: Option<Family>,
+    /// What must hold of the transport header.
+    pub(super) expressions: Vec<Expr>,
+}
+
+/// The endpoint's own named ports.
+pub(super) type NamedPorts = BTreeMap<NamedPort, BTreeSet<u16>>;
+
+/// Services with those joined that differ in their destination ports alone, so that ten ports make one rule.
+pub(super) fn join(services: &[Service]) -> Vec<Service> {
+    let mut joined: Vec<Service> = Vec::with_capacity(services.len());
+    for service in services {
+        let same = joined.iter_mut().find_map(|other| match (plain(other), plain(service)) {
+            (Some(a), Some(b)) if a == b => Some(other),
+            _ => None,
+        });
+        match (same, service) {
+            (
+                Some(Service::Protocol { destination_ports: into, .. }),
+                Service::Protocol { destination_ports: more, .. },
+            ) => match (into.as_mut(), more) {
+                (Some(into), Some(more)) => {
+                    into.ranges.extend(&more.ranges);
+                    into.names.extend(more.names.iter().cloned());
+                }
+                _ => *into = None,
+            },
+            _ => joined.push(service.clone()),
+        }
+    }
+    joined
+}
+
+/// The protocol of a service whose only other condition, if any, is on positive destination ports.
+fn plain(service: &Service) -> Option<u8> {
+    match service {
+        Service::Protocol { protocol, source_ports: None, destination_ports } => {
+            destination_ports.as_ref().is_none_or(|ports| !ports.negated).then_some(*protocol)
+        }
+        _ => None,
+    }
+}
+
+/// The test of a service; None where no packet passes it. [`Service::Group`] is not decided here, as it looks at
+/// the address too.
+pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Rendered) -> Option<ServiceTest> {
+    let mut expressions = Vec::new();
+    let mut only = None;
+    match service {
+        Service::Protocol { protocol: number, source_ports, destination_ports } => {
+            only = icmp_family(*number);
+            expressions.extend(protocol(*number));
+            if let Some(ports) = source_ports {
+                expressions.extend(port_test(ports, *number, Side::Source, names, output)?);
+            }
+            if let Some(ports) = destination_ports {
+                expressions.extend(port_test(ports, *number, Side::Destination, names, output)?);
+            }
+        }
+        Service::NotProtocol(number) => {
+            expressions.push(Expr::Meta { key: MetaKey::L4Proto, dreg: R0 });
+            expressions.push(compare([*number], CmpOp::Neq));
+        }
+        Service::Icmp { protocol: number, kind, code, negated } => {
+            only = icmp_family(*number);
+            let op = if *negated { CmpOp::Neq } else { CmpOp::Eq };
+            expressions.extend(protocol(*number));
+            match code {
+                Some(code) => {
+                    expressions.push(load_transport(0, 2));
+                    expressions.push(compare([*kind, *code], op));
+                }
+                None => {
+                    expressions.push(load_transport(0, 1));
+                    expressions.push(compare([*kind], op));
+                }
+            }
+        }
+        Service::Group(_) => return None,
+    }
+    Some(ServiceTest { family: only, expressions })
+}
+
+fn icmp_family(protocol: u8) -> Option<Family> {
+    match protocol {
+        ICMP => Some(Family::V4),
+        ICMPV6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+/// The test of a port; None where no port passes it.
+fn port_test(
+    ports: &PortMatch,
+    protocol: u8,
+    side: Side,
+    names: &NamedPorts,
+    output: &mut Rendered,
+) -> Option<Vec<Expr>> {
+    let named = ports.names.iter().filter(|name| name.protocol == protocol);
+    let numbers =
+        named.filter_map(|name| names.get(name)).flatten().map(|n| PortRange { first: *n, last: *n });
+    let ranges = ports.ranges.iter().copied().chain(numbers);
+    let ranges = merge(ranges.map(|range| (range.first.into(), range.last.into())).collect());
+    let ranges: Vec<(u16, u16)> = ranges.into_iter().map(|(a, b)| (a as u16, b as u16)).collect();
+    let load = load_port(side, R0);
+    match (ranges.as_slice(), ports.negated) {
+        ([], false) | ([(0, u16::MAX)], true) => None,
+        // The port need not be looked at, but there must be one.
+        ([], true) | ([(0, u16::MAX)], false) => Some(vec![load]),
+        ([(first, last)], negated) if first == last => {
+            let op = if negated { CmpOp::Neq } else { CmpOp::Eq };
+            Some(vec![load, compare(first.to_be_bytes(), op)])
+        }
+        ([(first, last)], negated) => Some(vec![
+            load,
+            Expr::Range {
+                sreg: R0,
+                negated,
+                from: first.to_be_bytes().to_vec(),
+                to: last.to_be_bytes().to_vec(),
+            },
+        ]),
+        (ranges, negated) => Some(vec![load, lookup(&port_set(ranges, output), negated)]),
+    }
+}
+
+fn port_set(ranges: &[(u16, u16)], output: &mut Rendered) -> Name {
+    let text: String = ranges.iter().map(|(first, last)| format!("{first}-{last}\n")).collect();
+    let name: Name = format!("ports-{}", short_hash(text.as_bytes())).into();
+    let as_key = |port: &u16| key(&[&port.to_be_bytes()]);
+    let set = if ranges.iter().all(|(first, last)| first == last) {
+        points(vec![KeyPart::Port], ranges.iter().filter_map(|(first, _)| as_key(first)))
+    } else {
+        let ranges = ranges.iter().filter_map(|(first, last)| Some((as_key(first)?, as_key(last)?)));
+        let ranges: BTreeMap<Key, Key> = ranges.collect();
+        Set { key: vec![KeyPart::Port], elements: Elements::Ranges(ranges), size: None }
+    };
+    output.add_set(&name, set);
+    name
+}

@@ -1,0 +1,176 @@
+//! One compiled rule as nftables rules.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use selvage_policy::compiled::{Action, AddressTerm, Family, GroupId, PolicyKey, Rule, Service};
+
+use super::address::{Alternatives, GroupSets, Unusable};
+use super::expr::{
+    R0, Side, address_registers, count_drop, family as only_family, load_address, load_port, lookup, rule,
+    verdict,
+};
+use super::ports::{self, NamedPorts, ServiceTest};
+use super::{Problem, Rendered, Settings};
+use crate::model::{self, Expr, MetaKey, Reg, Verdict};
+
+/// Packets a second that one Log rule notes at most.
+const LOG_RATE: u64 = 10;
+/// Packets above the rate that are noted at first.
+const LOG_BURST: u32 = 20;
+/// Bytes of each packet that are noted: enough for the headers.
+const LOG_SNAPLEN: u32 = 128;
+
+/// What a rule needs to know of where it stands.
+pub(super) struct Place<'a> {
+    pub(super) policy: &'a PolicyKey,
+    pub(super) id: Arc<str>,
+    pub(super) names: &'a NamedPorts,
+    /// What Pass does here: the next tier's chain, or accept.
+    pub(super) pass: &'a Verdict,
+}
+
+/// Appends the rules that one compiled rule means.
+pub(super) fn expand(
+    wanted: &Rule,
+    place: &Place<'_>,
+    settings: &Settings,
+    sets: &mut GroupSets<'_>,
+    output: &mut Rendered,
+) -> Vec<model::Rule> {
+    let broken = broken_groups(wanted, place.policy, sets, output);
+    let Some(action) = action(wanted.action, !broken.is_empty(), place, settings) else { return Vec::new() };
+    let services = services(wanted, &broken, place.names, output);
+    let mut rules = Vec::new();
+    for service in &services {
+        let families = [Family::V4, Family::V6].map(|family| {
+            let excluded = [wanted.family, service.test.family].into_iter().flatten().any(|f| f != family);
+            if excluded { Vec::new() } else { matches(wanted, service, family, &broken, sets, output) }
+        });
+        let unconditional: &[Vec<Expr>] = &[Vec::new()];
+        if families.iter().all(|matches| matches.as_slice() == unconditional) {
+            rules.push(rule(place.id.clone(), [service.test.expressions.clone(), action.clone()]));
+            continue;
+        }
+        for (family, matches) in [Family::V4, Family::V6].into_iter().zip(families) {
+            rules.extend(matches.into_iter().map(|addresses| {
+                let parts =
+                    [only_family(family), addresses, service.test.expressions.clone(), action.clone()];
+                rule(place.id.clone(), parts)
+            }));
+        }
+    }
+    rules
+}
+
+/// Groups of the rule that can't be used, noted as problems.
+fn broken_groups(
+    wanted: &Rule,
+    policy: &PolicyKey,
+    sets: &mut GroupSets<'_>,
+    output: &mut Rendered,
+) -> BTreeSet<GroupId> {
+    let terms = wanted.source.iter().chain(&wanted.destination).flat_map(|term| &term.groups);
+    let services = wanted.services.iter().filter_map(|service| match service {
+        Service::Group(group) => Some(group),
+        _ => None,
+    });
+    let named = terms.map(|group| (*group, false)).chain(services.map(|group| (*group, true)));
+    let mut broken = BTreeSet::new();
+    for (group, ports) in named {
+        let policy = policy.clone();
+        output.problems.insert(match sets.check(group, ports) {
+            Ok(()) => continue,
+            Err(Unusable::Incomplete) => Problem::GroupIncomplete { policy, group },
+            Err(Unusable::Kind) => Problem::GroupKind { policy, group },
+        });
+        broken.insert(group);
+    }
+    broken
+}
+
+/// What is done with a packet that matches; None where the rule must not match anything.
+fn action(action: Action, closed: bool, place: &Place<'_>, settings: &Settings) -> Option<Vec<Expr>> {
+    let pass = |to: Verdict| match settings.count_allowed {
+        true => vec![Expr::Counter, Expr::Verdict(to)],
+        false => verdict(to),
+    };
+    match (action, closed) {
+        (Action::Allow | Action::Log, true) => None,
+        (Action::Deny, _) | (Action::Pass, true) => Some(count_drop()),
+        (Action::Allow, false) => Some(pass(Verdict::Accept)),
+        (Action::Pass, false) => Some(pass(place.pass.clone())),
+        (Action::Log, false) => Some(vec![
+            Expr::Counter,
+            Expr::Limit { rate: LOG_RATE, unit: 1, burst: LOG_BURST },
+            Expr::Log { group: settings.log_group, prefix: place.id.clone(), snaplen: LOG_SNAPLEN },
+        ]),
+    }
+}
+
+struct ServiceMatch {
+    test: ServiceTest,
+    /// The destination address, protocol and port are looked up in this group.
+    group: Option<GroupId>,
+}
+
+fn services(
+    wanted: &Rule,
+    broken: &BTreeSet<GroupId>,
+    names: &NamedPorts,
+    output: &mut Rendered,
+) -> Vec<ServiceMatch> {
+    let any = || ServiceMatch { test: ServiceTest { family: None, expressions: Vec::new() }, group: None };
+    if wanted.services.is_empty() {
+        return vec![any()];
+    }
+    let joined = ports::join(&wanted.services);
+    let tests = joined.iter().filter_map(|service| match service {
+        // The rule was closed to a drop: whatever the group might hold is in it.
+        Service::Group(group) if broken.contains(group) => Some(any()),
+        Service::Group(group) => Some(ServiceMatch { group: Some(*group), ..any() }),
+        service => Some(ServiceMatch { test: ports::service(service, names, output)?, group: None }),
+    });
+    tests.collect()
+}
+
+/// The ways in which a packet of one family satisfies the rule's address conditions.
+fn matches(
+    wanted: &Rule,
+    service: &ServiceMatch,
+    family: Family,
+    broken: &BTreeSet<GroupId>,
+    sets: &mut GroupSets<'_>,
+    output: &mut Rendered,
+) -> Alternatives {
+    let sides = [(Side::Source, &wanted.source), (Side::Destination, &wanted.destination)];
+    let terms = sides.into_iter().flat_map(|(side, terms)| terms.iter().map(move |term| (side, term)));
+    let mut alternatives: Alternatives = vec![Vec::new()];
+    for (side, term) in terms {
+        if names_any(term, broken) {
+            continue;
+        }
+        let options = sets.term(term, side, family, output);
+        alternatives = product(&alternatives, &options);
+    }
+    if let Some(group) = service.group {
+        let set = sets.ports(group, family, output);
+        let protocol = address_registers(family);
+        let test = vec![
+            load_address(Side::Destination, family, R0),
+            Expr::Meta { key: MetaKey::L4Proto, dreg: Reg(protocol) },
+            load_port(Side::Destination, Reg(protocol + 1)),
+            lookup(&set, false),
+        ];
+        alternatives = product(&alternatives, &[test]);
+    }
+    alternatives
+}
+
+fn names_any(term: &AddressTerm, groups: &BTreeSet<GroupId>) -> bool {
+    term.groups.iter().any(|group| groups.contains(group))
+}
+
+fn product(a: &[Vec<Expr>], b: &[Vec<Expr>]) -> Alternatives {
+    a.iter().flat_map(|left| b.iter().map(move |right| [left.as_slice(), right].concat())).collect()
+}
