@@ -2,6 +2,10 @@
 //! kernel's rules equal to both, and reports.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod args;
+pub mod enforce;
 pub mod facts;
 pub mod logs;
+pub mod metrics;
+pub mod watch;

@@ -1,0 +1,4 @@
+//! Keeps the kernel's table equal to what is wanted.
+
+pub mod endpoints;
+pub mod hold;
