@@ -1,0 +1,52 @@
+// Command netpol runs the upstream NetworkPolicy specs, and links none of the
+// other end-to-end specs of Kubernetes, which would more than double its size.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+	"k8s.io/component-base/version"
+	"k8s.io/kubernetes/test/e2e/framework"
+	"k8s.io/kubernetes/test/e2e/framework/config"
+	"k8s.io/kubernetes/test/e2e/framework/testfiles"
+	e2etestingmanifests "k8s.io/kubernetes/test/e2e/testing-manifests"
+
+	// The framework registers its flags and its hooks when these are linked.
+	_ "k8s.io/component-base/logs/testinit"
+	_ "k8s.io/kubernetes/test/e2e/feature"
+	_ "k8s.io/kubernetes/test/e2e/framework/debug/init"
+	_ "k8s.io/kubernetes/test/e2e/framework/metrics/init"
+	_ "k8s.io/kubernetes/test/e2e/framework/node/init"
+
+	// The specs themselves.
+	_ "k8s.io/kubernetes/test/e2e/network/netpol"
+)
+
+func main() {
+	testing.Init()
+	config.CopyFlags(config.Flags, flag.CommandLine)
+	framework.RegisterCommonFlags(flag.CommandLine)
+	framework.RegisterClusterFlags(flag.CommandLine)
+	flag.Parse()
+	testfiles.AddFileSource(e2etestingmanifests.GetE2ETestingManifestsFS())
+	framework.AfterReadingAllFlags(&framework.TestContext)
+	fmt.Println("NetworkPolicy specs of Kubernetes", version.Get().GitVersion)
+
+	// RunSpecs wants a testing.T, which only the testing package can make.
+	match := func(_, _ string) (bool, error) { return true, nil }
+	specs := []testing.InternalTest{{Name: "NetworkPolicy", F: run}}
+	if !testing.RunTests(match, specs) {
+		os.Exit(1)
+	}
+}
+
+func run(t *testing.T) {
+	gomega.RegisterFailHandler(framework.Fail)
+	suite, reporter := framework.CreateGinkgoConfig()
+	ginkgo.RunSpecs(t, "NetworkPolicy", suite, reporter)
+}

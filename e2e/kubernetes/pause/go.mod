@@ -1,0 +1,3 @@
+module selvage.io/e2e/pause
+
+go 1.26.0

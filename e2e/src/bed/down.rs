@@ -1,0 +1,38 @@
+//! Taking a bed down, whatever state it is in.
+
+use std::fs;
+
+use super::layout::{BEDS, CONTROL_PLANE, Layout};
+use super::machine::Machine;
+use crate::cache::remove_if_there;
+use crate::error::{At, Result};
+use crate::process;
+
+/// Ends every process of bed `name` and removes everything it had but for its logs. None there is as good.
+pub fn down(name: &str) -> Result<()> {
+    let layout = Layout::new(name)?;
+    let lock = layout.lock()?;
+    clear(&layout)?;
+    // While it is locked: another process must not lock a file that is about to go.
+    fs::remove_file(layout.lock_file()).at(layout.lock_file())?;
+    drop(lock);
+    // Not empty as long as there is another bed.
+    fs::remove_dir(BEDS).ok();
+    Ok(())
+}
+
+/// As [`down`], for the holder of the lock.
+pub(super) fn clear(layout: &Layout) -> Result<()> {
+    let nodes = (1..=9).map(|number| format!("n{number}"));
+    let names = nodes.chain([CONTROL_PLANE.to_owned()]);
+    let machines: Vec<Machine> = names.map(|name| Machine::new(layout, &name)).collect();
+    for machine in &machines {
+        process::kill_recorded(&layout.pid_file(&machine.name))?;
+    }
+    // What was started and not recorded yet when its parent was killed.
+    process::kill_marked(&layout.name)?;
+    for machine in &machines {
+        machine.remove_cgroups()?;
+    }
+    remove_if_there(&layout.root())
+}

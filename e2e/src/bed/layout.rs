@@ -1,0 +1,209 @@
+//! Where a bed keeps its files, and what it is called.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache;
+use crate::error::{At, Error, Result};
+
+/// The folder of all beds. Every node sees its own `/var/lib`, in which this one is bound again.
+pub(super) const BEDS: &str = "/var/lib/selvage-bed";
+/// The machine of the control plane.
+pub const CONTROL_PLANE: &str = "cp";
+
+/// The pod networks, IPv4 and IPv6: every node gets a /24 and a /64.
+pub const POD_NETWORKS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
+/// The networks of Services, IPv4 and IPv6.
+pub const SERVICE_NETWORKS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+
+/// How flannel moves packets between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// In UDP datagrams.
+    Vxlan,
+    /// By routes to the other nodes.
+    HostGw,
+}
+
+/// What a bed consists of; kept in its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The bed's name: lower case letters, digits and dashes, at most 20.
+    pub name: String,
+    /// How many nodes: n1, n2, ...
+    pub nodes: u8,
+    /// How flannel moves packets.
+    pub backend: Backend,
+}
+
+/// A bed's names and folders.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) name: String,
+}
+
+impl Backend {
+    /// Its name in flannel's configuration.
+    pub fn flannel_name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::HostGw => "host-gw",
+        }
+    }
+}
+
+impl Spec {
+    /// The nodes' names.
+    pub fn node_names(&self) -> Vec<String> {
+        (1..=self.nodes).map(|number| format!("n{number}")).collect()
+    }
+
+    /// Checks what the names and addresses rely on.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(1..=9).contains(&self.nodes) {
+            return Err(Error::other(format!("--nodes: {} is not between 1 and 9", self.nodes)));
+        }
+        Layout::new(&self.name).map(drop)
+    }
+}
+
+/// A machine's address in the underlay: the control plane is 1, node n3 is 13.
+pub(crate) fn underlay(machine: &str) -> (Ipv4Addr, Ipv6Addr) {
+    let host = match machine.trim_start_matches('n').parse::<u8>() {
+        Ok(number) => 10_u8.saturating_add(number),
+        Err(_) => 1,
+    };
+    let v6 = Ipv6Addr::new(0xfd00, 0x172, 0x31, 0x250, 0, 0, 0, u16::from(host));
+    (Ipv4Addr::new(172, 31, 250, host), v6)
+}
+
+impl Layout {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 20 || !name.chars().all(allowed) {
+            let wanted = "a bed's name has 1 to 20 lower case letters, digits and dashes";
+            return Err(Error::other(format!("{name:?}: {wanted}")));
+        }
+        Ok(Self { name: name.to_owned() })
+    }
+
+    /// The beds that have a folder.
+    pub(crate) fn existing() -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let Ok(entries) = fs::read_dir(BEDS) else { return Ok(names) };
+        for entry in entries {
+            let entry = entry.at(BEDS)?;
+            if entry.path().is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        Path::new(BEDS).join(&self.name)
+    }
+
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.root().join("spec.json")
+    }
+
+    /// A link to selvage-bed, for process 1 of each machine.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.root().join("selvage-bed")
+    }
+
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.root().join("pki")
+    }
+
+    /// A kubeconfig: `admin` reaches the API server from this machine, the others from inside the bed.
+    pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.root().join(format!("{user}.kubeconfig"))
+    }
+
+    /// What a machine keeps when it is stopped.
+    pub(crate) fn machine(&self, machine: &str) -> PathBuf {
+        self.root().join("machines").join(machine)
+    }
+
+    pub(crate) fn socket(&self, machine: &str) -> PathBuf {
+        self.root().join(format!("{machine}.sock"))
+    }
+
+    pub(crate) fn pid_file(&self, machine: &str) -> PathBuf {
+        self.root().join(format!("{machine}.pid"))
+    }
+
+    /// The port of 127.0.0.1 that leads to the API server.
+    pub(crate) fn port_file(&self) -> PathBuf {
+        self.root().join("port")
+    }
+
+    /// The logs: outside of the bed's folder, so that they are still there after a failed `up`.
+    pub(crate) fn logs(&self) -> PathBuf {
+        cache::root().join("logs").join(&self.name)
+    }
+
+    /// The cgroup of a node's pods, in every controller.
+    pub(crate) fn cgroup(&self, machine: &str) -> String {
+        format!("selvage-{}-{machine}", self.name)
+    }
+
+    /// Held while the bed is brought up or down; it ends with the process.
+    pub(crate) fn lock(&self) -> Result<File> {
+        fs::create_dir_all(BEDS).at(BEDS)?;
+        let path = self.lock_file();
+        let file = File::create(&path).at(&path)?;
+        let locked = file.try_lock().is_ok();
+        // The holder removes the file before it ends: then this is a lock on nothing.
+        let same =
+            fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()));
+        if locked && same {
+            return Ok(file);
+        }
+        Err(Error::other(format!(
+            "another selvage-bed is working on {}; end it (Ctrl-C) or wait for it",
+            self.name
+        )))
+    }
+
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        Path::new(BEDS).join(format!("{}.lock", self.name))
+    }
+
+    pub(crate) fn read_spec(&self) -> Result<Spec> {
+        let path = self.spec();
+        let text = fs::read(&path).map_err(|_| {
+            Error::other(format!("there is no bed {}: make one with `selvage-bed up --name {0}`", self.name))
+        })?;
+        serde_json::from_slice(&text).map_err(|error| Error::other(format!("{}: {error}", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_folder_are_refused() {
+        for name in ["", "..", "a/b", "A", "a b", "a-name-of-more-than-20"] {
+            assert!(Layout::new(name).is_err(), "{name:?}");
+        }
+        assert!(Layout::new("demo-2").is_ok());
+    }
+
+    #[test]
+    fn no_two_machines_share_an_address() {
+        let spec = Spec { name: "demo".into(), nodes: 9, backend: Backend::Vxlan };
+        let mut seen = std::collections::BTreeSet::from([underlay(CONTROL_PLANE)]);
+        assert!(spec.node_names().iter().all(|name| seen.insert(underlay(name))));
+        assert_eq!(underlay("n3").0, Ipv4Addr::new(172, 31, 250, 13));
+    }
+}
