@@ -1,2 +1,38 @@
-//! Generators and checks.
-fn main() {}
+//! The house's own commands: `cargo xtask help` lists them.
+
+#![forbid(unsafe_code)]
+
+mod generate;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Generators and checks of the Selvage workspace")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the files that are made from the Rust types
+    Generate,
+    /// Fail if a generated file is not what `generate` would write
+    Check,
+}
+
+fn main() -> Result<()> {
+    let root = root()?;
+    match Args::parse().command {
+        Command::Generate => generate::write(&root),
+        Command::Check => generate::check(&root),
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(root.context("the workspace has no root folder")?.to_owned())
+}
