@@ -43,8 +43,8 @@ pub struct Endpoint {
     pub uid: Arc<str>,
     /// Which profile judges it.
     pub profile: ProfileId,
-    /// Its addresses as the API server knows them, canonical and sorted; empty while the pod is bound but has none
-    /// yet. On its own node the CNI result decides.
+    /// Its addresses as the API server knows them, canonical and sorted, without those that another live pod owns;
+    /// empty while the pod is bound but has none yet. On its own node the CNI result decides.
     pub addresses: Vec<IpAddr>,
 }
 

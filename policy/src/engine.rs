@@ -1,18 +1,62 @@
 //! The incremental compiler: changes of objects in, changes of node policies and groups out.
 
-use std::collections::BTreeSet;
+mod dirty;
+mod flush;
+mod groups;
+mod pods;
+mod policies;
+mod profiles;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::compiled::{EndpointKey, GroupId, GroupKind, Member, NodePolicy, PolicyKey, Profile, ProfileId};
 pub use crate::delta::{Delta, GroupDelta};
+use crate::index::addresses::Addresses;
+use crate::index::slab::{Id, Slab};
+use crate::index::{Endpoint, Index};
 use crate::model::Change;
+use crate::tier::Tiers;
+use dirty::Dirty;
+pub(crate) use groups::Group;
+use groups::{Groups, all_members};
+pub(crate) use policies::Policy;
+use profiles::Profiles;
 
 /// The state of the cluster and what it means for every node.
 ///
 /// What it gives depends on the objects it holds alone, never on the order in which they came, with one exception
 /// that the semantics ask for: a pod whose address list turns empty keeps the addresses it had.
 #[derive(Debug, Default)]
-pub struct Engine {}
+pub struct Engine {
+    index: Index,
+    addresses: Addresses,
+    nodes: Slab<Node>,
+    node_ids: HashMap<Arc<str>, Id<Node>>,
+    tiers: Tiers,
+    policies: Slab<Policy>,
+    policy_ids: HashMap<PolicyKey, Id<Policy>>,
+    policies_by_tier: HashMap<Arc<str>, BTreeSet<Id<Policy>>>,
+    groups: Groups,
+    profiles: Profiles,
+    dirty: Dirty,
+}
+
+/// A node that has an object or endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    name: Arc<str>,
+    present: bool,
+    blocks: Vec<IpNet>,
+    endpoints: BTreeSet<Id<Endpoint>>,
+    /// Its policy as the last flush left it.
+    published: Option<Arc<NodePolicy>>,
+    /// It is on the list of nodes to rebuild.
+    dirty: bool,
+}
 
 /// Whether a policy is enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +103,7 @@ pub struct EndpointState {
     /// That profile.
     pub profile: Arc<Profile>,
     /// Addresses that it owns.
-    pub addresses: Vec<std::net::IpAddr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Engine {
@@ -70,50 +114,76 @@ impl Engine {
 
     /// Takes one change. Costs by what it affects; nothing is published before [`Engine::flush`].
     pub fn apply(&mut self, change: Change) {
-        let _ = change;
-    }
-
-    /// Everything that the changes since the last flush made different.
-    pub fn flush(&mut self) -> Delta {
-        Delta::default()
+        match change {
+            Change::Namespace(name, namespace) => self.set_namespace(&name, namespace),
+            Change::Node(name, node) => self.set_node(&name, node),
+            Change::Pod(key, pod) => self.set_pod(&key, pod),
+            Change::Tier(name, tier) => self.set_tier(&name, tier),
+            Change::Policy(key, policy) => self.set_policy(key, policy),
+        }
     }
 
     /// The policy of a node, as the last flush left it.
     pub fn node(&self, name: &str) -> Option<Arc<NodePolicy>> {
-        let _ = name;
-        None
+        self.nodes.get(*self.node_ids.get(name)?)?.published.clone()
     }
 
-    /// The policies of all nodes, by name.
+    /// The policies of all nodes, by name, as the last flush left them.
     pub fn nodes(&self) -> Vec<Arc<NodePolicy>> {
-        Vec::new()
+        let mut nodes: Vec<_> = self.nodes.iter().filter_map(|(_, node)| node.published.clone()).collect();
+        nodes.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        nodes
     }
 
-    /// A group in some node's span, as the last flush left it.
+    /// A group in some node's span. Its members include changes that are not flushed yet.
     pub fn group(&self, id: GroupId) -> Option<GroupState> {
-        let _ = id;
-        None
+        let group = self.groups.get(id)?;
+        let members = all_members(&self.index, group).collect();
+        Some(GroupState { kind: group.kind(), members, span: self.names(group.span()) })
     }
 
     /// Every group in some node's span.
     pub fn groups(&self) -> BTreeSet<GroupId> {
-        BTreeSet::new()
+        self.groups.iter().map(Group::id).collect()
     }
 
     /// A policy's status.
     pub fn policy(&self, key: &PolicyKey) -> Option<PolicyStatus> {
-        let _ = key;
-        None
+        let policy = self.policies.get(*self.policy_ids.get(key)?)?;
+        let set = policy.subject.and_then(|set| self.index.sets.get(set));
+        let enforced = self.tiers.get(&policy.placement.tier).is_some();
+        Some(PolicyStatus {
+            uid: policy.compiled.uid.clone(),
+            generation: policy.compiled.generation,
+            enforcement: match enforced {
+                true => Enforcement::Enforced,
+                false => Enforcement::MissingTier(policy.placement.tier.clone()),
+            },
+            endpoints: set.map_or(0, |set| set.members.len()),
+            nodes: self.names(set.filter(|_| enforced).into_iter().flat_map(|set| set.nodes.keys()).copied()),
+        })
     }
 
-    /// Every policy that the engine holds, enforced or not.
-    pub fn policies(&self) -> Vec<PolicyKey> {
-        Vec::new()
+    /// Every policy that the engine holds, enforced or not, sorted.
+    pub fn policies(&self) -> BTreeSet<PolicyKey> {
+        self.policy_ids.keys().cloned().collect()
     }
 
-    /// An endpoint.
+    /// An endpoint. None before the flush that follows the pod's coming.
     pub fn endpoint(&self, key: &EndpointKey) -> Option<EndpointState> {
-        let _ = key;
-        None
+        let endpoint = self.index.endpoints.get(self.endpoint_id(key)?)?;
+        let profile_id = endpoint.profile?;
+        Some(EndpointState {
+            node: self.nodes.get(endpoint.node)?.name.clone(),
+            profile_id,
+            profile: self.profiles.get(profile_id)?.clone(),
+            addresses: endpoint.owned.iter().copied().collect(),
+        })
+    }
+
+    fn names(&self, nodes: impl Iterator<Item = Id<Node>>) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = nodes.filter_map(|node| Some(self.nodes.get(node)?.name.clone())).collect();
+        names.sort_unstable();
+        names
     }
 }

@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod compile;
 pub mod compiled;
 pub mod delta;
 pub mod engine;
+mod index;
 pub mod model;
 pub mod selector;
 pub mod slices;
+pub mod tier;

@@ -18,7 +18,7 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Namespace {
-    /// Its labels; `kubernetes.io/metadata.name` is added by the engine where it is missing.
+    /// Its labels. The engine sets `kubernetes.io/metadata.name` to the namespace's name, whatever is here.
     pub labels: Labels,
 }
 
@@ -49,7 +49,8 @@ pub struct Pod {
     pub labels: Labels,
     /// The name of its service account.
     pub service_account: Arc<str>,
-    /// `status.podIPs`, canonical; empty before the CNI has given any.
+    /// `status.podIPs`, canonical; empty before the CNI has given any. A list that turns empty later (of the same uid)
+    /// leaves the addresses that the engine has.
     pub addresses: BTreeSet<IpAddr>,
     /// Ports of containers and init containers that have a name.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<u16>>,

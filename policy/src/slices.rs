@@ -90,7 +90,8 @@ impl SlicedGroup {
             return SliceChange { changed: (0..self.count()).collect(), retired: Some(retired) };
         }
         let wanted = deal(count, members.into_iter().collect());
-        let changed = (0..wanted.len()).filter(|&index| wanted.get(index) != self.slices.get(index)).collect();
+        let changed =
+            (0..wanted.len()).filter(|&index| wanted.get(index) != self.slices.get(index)).collect();
         self.slices = wanted;
         self.settle(changed)
     }

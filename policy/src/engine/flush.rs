@@ -1,0 +1,135 @@
+//! From what is dirty to what changed: profiles, then node policies, then groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::groups::Sign;
+use super::{Delta, Engine, Node};
+use crate::compile::profile::profile;
+use crate::compiled::{self, AddressTerm, EndpointKey, GroupId, NodePolicy, Rule, Service};
+use crate::index::Endpoint;
+use crate::index::slab::Id;
+
+impl Engine {
+    /// Everything that the changes since the last flush made different.
+    pub fn flush(&mut self) -> Delta {
+        let mut delta = Delta::default();
+        for id in std::mem::take(&mut self.dirty.endpoints) {
+            self.judge(id);
+        }
+        for id in std::mem::take(&mut self.dirty.nodes) {
+            self.rebuild(id, &mut delta);
+        }
+        self.groups.flush(&mut self.index, &mut delta);
+        delta.policies = std::mem::take(&mut self.dirty.policies).into_iter().collect();
+        for key in &delta.policies {
+            if let Some(policy) = self.policy_ids.get(key).and_then(|id| self.policies.get_mut(*id)) {
+                policy.dirty = false;
+            }
+        }
+        delta
+    }
+
+    /// Gives an endpoint its profile.
+    fn judge(&mut self, id: Id<Endpoint>) {
+        let Some(endpoint) = self.index.endpoints.get_mut(id) else { return };
+        endpoint.dirty = false;
+        let sets = endpoint.sets.iter().filter_map(|set| self.index.sets.get(*set));
+        let policies = sets.flat_map(|set| &set.subjects).filter_map(|id| self.policies.get(*id));
+        let placed = policies.map(|policy| &policy.placement);
+        let profile = profile(placed, &self.tiers, &endpoint.named_ports);
+        let profile = self.profiles.acquire(profile);
+        if let Some(before) = endpoint.profile.replace(profile) {
+            self.profiles.release(before);
+        }
+        let node = endpoint.node;
+        self.mark_node(node);
+    }
+
+    /// Builds a node's policy anew, and says so where it is another.
+    fn rebuild(&mut self, id: Id<Node>, delta: &mut Delta) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.dirty = false;
+        let Some(node) = self.nodes.get(id) else { return };
+        let needed = node.present || !node.endpoints.is_empty();
+        let after = needed.then(|| self.node_policy(node));
+        if node.published.as_deref() == after.as_ref() {
+            if !needed {
+                self.forget(id);
+            }
+            return;
+        }
+        let name = node.name.clone();
+        let (none, before) = (BTreeSet::new(), node.published.clone());
+        let old = before.as_deref().map_or(&none, |policy| &policy.groups);
+        let new = after.as_ref().map_or(&none, |policy| &policy.groups);
+        for group in old.difference(new) {
+            self.groups.span(*group, id, &name, Sign::Minus);
+        }
+        for group in new.difference(old) {
+            self.groups.span(*group, id, &name, Sign::Plus);
+        }
+        match after {
+            Some(policy) => {
+                let policy = Arc::new(policy);
+                delta.nodes.insert(name, policy.clone());
+                if let Some(node) = self.nodes.get_mut(id) {
+                    node.published = Some(policy);
+                }
+            }
+            None => {
+                delta.removed_nodes.insert(name);
+                self.forget(id);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: Id<Node>) {
+        if let Some(node) = self.nodes.remove(id) {
+            self.node_ids.remove(&node.name);
+        }
+    }
+
+    fn node_policy(&self, node: &Node) -> NodePolicy {
+        let mut profiles = BTreeMap::new();
+        let mut endpoints = Vec::with_capacity(node.endpoints.len());
+        for id in &node.endpoints {
+            let Some(endpoint) = self.index.endpoints.get(*id) else { continue };
+            let Some(namespace) = self.index.namespaces.get(endpoint.namespace) else { continue };
+            let Some(profile) = endpoint.profile else { continue };
+            if let Some(content) = self.profiles.get(profile) {
+                profiles.entry(profile).or_insert_with(|| compiled::Profile::clone(content));
+            }
+            let key = EndpointKey { namespace: namespace.name.clone(), name: endpoint.name.clone() };
+            let addresses = endpoint.owned.iter().copied().collect();
+            endpoints.push((key, compiled::Endpoint { uid: endpoint.uid.clone(), profile, addresses }));
+        }
+        let mut policies = BTreeMap::new();
+        for profile in profiles.values() {
+            for key in profile.ingress.iter().chain(&profile.egress).flat_map(|step| &step.policies) {
+                if policies.contains_key(key) {
+                    continue;
+                }
+                if let Some(policy) = self.policy_ids.get(key).and_then(|id| self.policies.get(*id)) {
+                    policies.insert(key.clone(), policy.compiled.clone());
+                }
+            }
+        }
+        let groups = policies.values().flat_map(|policy| groups(policy)).collect();
+        let endpoints = endpoints.into_iter().collect();
+        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups }
+    }
+}
+
+/// Every group that a policy's rules name.
+fn groups(policy: &compiled::Policy) -> impl Iterator<Item = GroupId> + '_ {
+    policy.ingress.iter().chain(&policy.egress).flat_map(|rule: &Rule| {
+        let terms = rule.source.iter().chain(&rule.destination);
+        let addresses = terms.flat_map(|term: &AddressTerm| &term.groups).copied();
+        let ports = rule.services.iter().filter_map(|service| match service {
+            Service::Group(group) => Some(*group),
+            _ => None,
+        });
+        addresses.chain(ports)
+    })
+}

@@ -1,0 +1,167 @@
+//! Changes of policies and tiers.
+
+use std::sync::Arc;
+
+use super::groups::{Group, Sign};
+use super::{Engine, Node};
+use crate::compile::profile::Placement;
+use crate::compile::{Compiled, compile};
+use crate::compiled::{self, PolicyKey};
+use crate::index::Set;
+use crate::index::slab::Id;
+use crate::model;
+
+/// A policy that the engine holds.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(super) placement: Placement,
+    /// None where its selector can match nothing.
+    pub(super) subject: Option<Id<Set>>,
+    pub(super) compiled: Arc<compiled::Policy>,
+    groups: Box<[Id<Group>]>,
+    /// It is on the list of policies to report.
+    pub(super) dirty: bool,
+}
+
+impl Engine {
+    pub(super) fn set_policy(&mut self, key: PolicyKey, policy: Option<model::Policy>) {
+        let known = self.policy_ids.get(&key).copied();
+        match (known, policy) {
+            (None, None) => {}
+            (None, Some(policy)) => {
+                let policy = self.prepare(&key, policy);
+                let id = self.policies.insert(policy);
+                self.policy_ids.insert(key, id);
+                self.attach(id);
+            }
+            (Some(id), None) => {
+                self.detach(id);
+                self.policy_ids.remove(&key);
+                if let Some(policy) = self.policies.remove(id) {
+                    self.discard(&policy);
+                }
+            }
+            (Some(id), Some(policy)) => {
+                let policy = self.prepare(&key, policy);
+                if self.policies.get(id).is_some_and(|known| known.same(&policy)) {
+                    self.discard(&policy);
+                    return;
+                }
+                self.detach(id);
+                if let Some(known) = self.policies.get_mut(id) {
+                    let dirty = known.dirty;
+                    let old = std::mem::replace(known, Policy { dirty, ..policy });
+                    self.discard(&old);
+                }
+                self.attach(id);
+            }
+        }
+    }
+
+    pub(super) fn set_tier(&mut self, name: &Arc<str>, tier: Option<model::Tier>) {
+        if self.tiers.set(name, tier) {
+            for id in self.policies_by_tier.get(name).cloned().unwrap_or_default() {
+                self.mark_subject(id);
+            }
+        }
+    }
+
+    /// Compiles a policy, and makes the sets and groups that it needs.
+    fn prepare(&mut self, key: &PolicyKey, policy: model::Policy) -> Policy {
+        let Compiled { policy: compiled, groups, names } = compile(&policy);
+        let placement = Placement {
+            key: PolicyKey { namespace: self.index.strings.intern(&key.namespace), ..key.clone() },
+            tier: self.index.strings.intern(&policy.tier),
+            order: policy.order,
+            ingress: policy.ingress.is_some(),
+            egress: policy.egress.is_some(),
+            names,
+        };
+        let subject = policy.subject.canonical().map(|pods| self.index.use_set(&pods));
+        let acquire = |(id, spec)| self.groups.acquire(&mut self.index, id, &spec);
+        let groups = groups.into_iter().map(acquire).collect();
+        Policy { placement, subject, compiled: Arc::new(compiled), groups, dirty: false }
+    }
+
+    /// Gives back what [`Engine::prepare`] took.
+    fn discard(&mut self, policy: &Policy) {
+        for group in &policy.groups {
+            self.groups.release(*group);
+        }
+        if let Some(subject) = policy.subject {
+            self.index.release_set(subject);
+        }
+    }
+
+    /// Makes a policy select its subject.
+    fn attach(&mut self, id: Id<Policy>) {
+        let Some(policy) = self.policies.get(id) else { return };
+        self.policies_by_tier.entry(policy.placement.tier.clone()).or_default().insert(id);
+        if let Some(set) = policy.subject.and_then(|set| self.index.sets.get_mut(set)) {
+            if set.subjects.is_empty() {
+                for endpoint in set.members.iter().filter_map(|member| self.index.endpoints.get(*member)) {
+                    *set.nodes.entry(endpoint.node).or_default() += 1;
+                }
+            }
+            set.subjects.push(id);
+        }
+        self.mark_subject(id);
+    }
+
+    fn detach(&mut self, id: Id<Policy>) {
+        self.mark_subject(id);
+        let Some(policy) = self.policies.get(id) else { return };
+        if let Some(tier) = self.policies_by_tier.get_mut(&policy.placement.tier) {
+            tier.remove(&id);
+            if tier.is_empty() {
+                self.policies_by_tier.remove(&policy.placement.tier);
+            }
+        }
+        if let Some(set) = policy.subject.and_then(|set| self.index.sets.get_mut(set)) {
+            set.subjects.retain(|known| *known != id);
+            if set.subjects.is_empty() {
+                set.nodes.clear();
+            }
+        }
+    }
+
+    /// Every endpoint that a policy selects needs another profile, or a node policy with other rules.
+    fn mark_subject(&mut self, id: Id<Policy>) {
+        self.mark_policy(id);
+        let subject = self.policies.get(id).and_then(|policy| policy.subject);
+        let Some(set) = subject.and_then(|set| self.index.sets.get(set)) else { return };
+        for member in &set.members {
+            if let Some(endpoint) = self.index.endpoints.get_mut(*member) {
+                self.dirty.endpoint(*member, endpoint);
+            }
+        }
+    }
+
+    /// One endpoint more or less on a node in a set; false where it is no policy's subject.
+    pub(super) fn count_subject(&mut self, id: Id<Set>, node: Id<Node>, sign: Sign) -> bool {
+        let Some(set) = self.index.sets.get_mut(id) else { return false };
+        if set.subjects.is_empty() {
+            return false;
+        }
+        let count = set.nodes.entry(node).or_default();
+        match sign {
+            Sign::Plus => *count += 1,
+            Sign::Minus => *count = count.saturating_sub(1),
+        }
+        if *count == 0 {
+            set.nodes.remove(&node);
+        }
+        for policy in &set.subjects {
+            if let Some(known) = self.policies.get_mut(*policy) {
+                self.dirty.policy(known);
+            }
+        }
+        true
+    }
+}
+
+impl Policy {
+    fn same(&self, other: &Self) -> bool {
+        self.placement == other.placement && self.subject == other.subject && self.compiled == other.compiled
+    }
+}

@@ -1,0 +1,113 @@
+//! The incremental label index: which endpoints lie in which pod sets.
+//!
+//! Three questions are answered without asking everything about everything: a changed endpoint asks only the sets
+//! that could care (filed by scope and by one condition that each must fulfil), a new set asks only the endpoints of
+//! its namespaces or with its label values, and a relabelled namespace moves only its own endpoints in and out of the
+//! scopes that flip.
+
+pub(crate) mod addresses;
+mod buckets;
+pub(crate) mod labels;
+mod namespaces;
+mod sets;
+pub(crate) mod slab;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::compiled::{NamedPort, ProfileId};
+use crate::engine::{Group, Node, Policy};
+use crate::model::Namespaces;
+use crate::selector::Selector;
+use buckets::Buckets;
+use labels::{LabelSet, Strings};
+use slab::{Id, Slab};
+
+/// Endpoints, namespaces and pod sets, and who is in which.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) strings: Strings,
+    pub(crate) endpoints: Slab<Endpoint>,
+    pub(crate) namespaces: Slab<Namespace>,
+    namespace_ids: HashMap<Arc<str>, Id<Namespace>>,
+    scopes: Slab<Scope>,
+    scope_ids: HashMap<Namespaces, Id<Scope>>,
+    pub(crate) sets: Slab<Set>,
+    /// By a 128-bit hash of the canonical text.
+    set_ids: HashMap<u128, Id<Set>>,
+    /// Sets by their scope and their keys.
+    set_buckets: Buckets<Id<Set>>,
+    /// Scopes that choose namespaces by label, by their keys.
+    scope_buckets: Buckets<Id<Scope>>,
+    endpoint_labels: Buckets<Id<Endpoint>>,
+    namespace_labels: Buckets<Id<Namespace>>,
+}
+
+/// A pod.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Id<Namespace>,
+    pub(crate) node: Id<Node>,
+    pub(crate) uid: Arc<str>,
+    pub(crate) created: i64,
+    pub(crate) labels: LabelSet,
+    /// Addresses that it claims.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// Those of them that are its own: one address has one owner.
+    pub(crate) owned: BTreeSet<IpAddr>,
+    pub(crate) named_ports: BTreeMap<NamedPort, BTreeSet<u16>>,
+    /// Sets that it is in, sorted.
+    pub(crate) sets: Vec<Id<Set>>,
+    pub(crate) profile: Option<ProfileId>,
+    /// It is on the list of endpoints whose profile is to be computed.
+    pub(crate) dirty: bool,
+}
+
+/// A namespace that has an object, endpoints, or sets that name it.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) name: Arc<str>,
+    /// There is an object. Without one the namespace has just its name as a label.
+    pub(crate) present: bool,
+    pub(crate) labels: LabelSet,
+    pub(crate) endpoints: BTreeMap<Arc<str>, Id<Endpoint>>,
+    /// Scopes that contain it.
+    scopes: BTreeSet<Id<Scope>>,
+    /// How many scopes name it (none or one).
+    named: u32,
+}
+
+/// A choice of namespaces that sets share.
+#[derive(Debug)]
+struct Scope {
+    namespaces: Namespaces,
+    members: BTreeSet<Id<Namespace>>,
+    /// How many sets have it.
+    users: u32,
+}
+
+/// A set of pods that policies select or name as peers.
+#[derive(Debug)]
+pub(crate) struct Set {
+    hash: u128,
+    scope: Id<Scope>,
+    selector: Selector,
+    users: u32,
+    pub(crate) members: BTreeSet<Id<Endpoint>>,
+    /// Policies whose subject it is.
+    pub(crate) subjects: Vec<Id<Policy>>,
+    /// How many members are on which node; kept while there are subjects.
+    pub(crate) nodes: BTreeMap<Id<Node>, u32>,
+    /// Groups made of it.
+    pub(crate) groups: Vec<Id<Group>>,
+}
+
+/// Sets that an endpoint came into and went out of.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub(crate) endpoint: Id<Endpoint>,
+    pub(crate) left: Vec<Id<Set>>,
+    pub(crate) joined: Vec<Id<Set>>,
+}
