@@ -18,25 +18,17 @@ use crate::probe::{PATIENCE, echo};
 pub const BRIDGE_MAC: Mac = Mac([2, 0, 0, 0, 1, 1]);
 
 /// The bridge's own addresses, which the pods' default routes lead to.
-pub const GATEWAY: Addresses = Addresses {
-    v4: Ipv4Addr::new(10, 244, 1, 1),
-    v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 1),
-};
+pub const GATEWAY: Addresses =
+    Addresses { v4: Ipv4Addr::new(10, 244, 1, 1), v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 1) };
 /// The node's addresses on its uplink.
-pub const NODE: Addresses = Addresses {
-    v4: Ipv4Addr::new(192, 168, 50, 1),
-    v6: Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, 1),
-};
+pub const NODE: Addresses =
+    Addresses { v4: Ipv4Addr::new(192, 168, 50, 1), v6: Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, 1) };
 /// Another node.
-pub const FAR_NODE: Addresses = Addresses {
-    v4: Ipv4Addr::new(192, 168, 50, 2),
-    v6: Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, 2),
-};
+pub const FAR_NODE: Addresses =
+    Addresses { v4: Ipv4Addr::new(192, 168, 50, 2), v6: Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, 2) };
 /// A pod on the other node.
-pub const FAR_POD: Addresses = Addresses {
-    v4: Ipv4Addr::new(10, 244, 2, 10),
-    v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 2, 0, 0, 0, 0x10),
-};
+pub const FAR_POD: Addresses =
+    Addresses { v4: Ipv4Addr::new(10, 244, 2, 10), v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 2, 0, 0, 0, 0x10) };
 /// A host outside the cluster.
 pub const OUTSIDE: Addresses =
     Addresses { v4: Ipv4Addr::new(192, 0, 2, 10), v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10) };
@@ -215,6 +207,11 @@ impl Bed {
     /// The node itself, by the address that pods see first.
     pub fn node(&self) -> Host<'_> {
         Host { name: "node", namespace: &self.node, addresses: GATEWAY }
+    }
+
+    /// The node by its own address, on the uplink.
+    pub fn node_uplink(&self) -> Host<'_> {
+        Host { name: "node's uplink", namespace: &self.node, addresses: NODE }
     }
 
     /// The other node.

@@ -1,8 +1,15 @@
 //! Real packets against the real kernel, without a cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod agent;
 mod bed;
+mod egress;
+mod holes;
+mod ingress;
+mod locks;
+mod matrix;
 mod netns;
 mod open;
 mod probe;
 mod wire;
+mod world;

@@ -18,8 +18,10 @@ impl Namespace {
     /// A new, empty namespace with its loopback up.
     pub fn new() -> Self {
         let file = on_own_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("prerequisite missing: root, to make network namespaces");
-            File::open("/proc/thread-self/ns/net").expect("prerequisite missing: /proc with network namespaces")
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("prerequisite missing: root, to make network namespaces");
+            File::open("/proc/thread-self/ns/net")
+                .expect("prerequisite missing: /proc with network namespaces")
         });
         let namespace = Self { file };
         namespace.ip(&["link set lo up".to_owned()]);

@@ -3,9 +3,12 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Namespace;
@@ -26,25 +29,49 @@ pub enum Tcp {
     Silent,
 }
 
-/// Tries to open a connection, waiting at most `patience` for an answer.
-pub fn connect(
-    from: &Namespace,
-    source: Option<IpAddr>,
+/// A connection being opened.
+pub struct Attempt {
+    socket: Socket,
     to: SocketAddr,
-    patience: Duration,
-) -> (Tcp, Option<TcpStream>) {
-    let socket = from.run(|| {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).unwrap();
+}
+
+impl Attempt {
+    /// Sends the first packet.
+    pub fn start(from: &Namespace, source: Option<IpAddr>, to: SocketAddr) -> Self {
+        let socket =
+            from.run(|| Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).unwrap());
         if let Some(source) = source {
             socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
         }
-        socket
-    });
-    match socket.connect_timeout(&to.into(), patience) {
-        Ok(()) => (Tcp::Answered, Some(socket.into())),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => (Tcp::Refused, None),
-        Err(error) if error.kind() == ErrorKind::TimedOut => (Tcp::Silent, None),
-        Err(error) => panic!("connect to {to}: {error}"),
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&to.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+            Err(error) => panic!("connect to {to}: {error}"),
+        }
+        Self { socket, to }
+    }
+
+    /// What has come of it after at most `patience`.
+    pub fn outcome(&self, patience: Duration) -> Tcp {
+        let wait = PollTimeout::try_from(patience).unwrap();
+        if poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], wait).unwrap() == 0 {
+            return Tcp::Silent;
+        }
+        match self.socket.take_error().unwrap() {
+            None => Tcp::Answered,
+            Some(error) if error.kind() == ErrorKind::ConnectionRefused => Tcp::Refused,
+            Some(error) => panic!("connect to {}: {error}", self.to),
+        }
+    }
+
+    /// The opened connection.
+    pub fn into_stream(self) -> TcpStream {
+        self.socket.set_nonblocking(false).unwrap();
+        let stream = TcpStream::from(self.socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 }
 
@@ -108,6 +135,15 @@ pub fn send_udp(from: &Namespace, source: SocketAddr, to: SocketAddr, token: &To
     socket.send_to(token.bytes(), to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
 }
 
+/// Sends a packet of any protocol, headers by the kernel.
+pub fn send_raw(from: &Namespace, source: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) {
+    let to = SocketAddr::new(to, 0);
+    let protocol = Protocol::from(i32::from(protocol));
+    let socket = from.run(|| Socket::new(Domain::for_address(to), Type::RAW, Some(protocol)).unwrap());
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+    socket.send_to(payload, &to.into()).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+}
+
 /// An address with the scope that link-local and multicast destinations need, seen from a pod.
 pub fn on_eth0(namespace: &Namespace, address: std::net::Ipv6Addr, port: u16) -> SocketAddr {
     let index = namespace.run(|| nix::net::if_::if_nametoindex("eth0").unwrap());
@@ -124,11 +160,12 @@ pub fn receives(socket: &UdpSocket, token: &Token, patience: Duration) -> bool {
         match socket.recv(&mut buffer) {
             Ok(length) if token.is_in(&buffer[..length]) => return true,
             Ok(_) => {}
-            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => return false,
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                return false;
+            }
             // An ICMP error for an earlier datagram.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(error) => panic!("receive: {error}"),
         }
     }
 }
-

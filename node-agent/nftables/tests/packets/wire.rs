@@ -200,9 +200,9 @@ pub fn ipip(route: Route, inner_from: Ipv4Addr, inner_to: Ipv4Addr, payload: &[u
     packet(route, IpNumber::IPV4.0, &[header.to_bytes().as_slice(), payload].concat())
 }
 
-/// An SCTP packet that opens an association (RFC 9260: INIT with verification tag 0), the token in a parameter that
+/// The SCTP message that opens an association (RFC 9260: INIT with verification tag 0), the token in a parameter that
 /// receivers skip.
-pub fn sctp_init(route: Route, from_port: u16, to_port: u16, token: &Token) -> Vec<u8> {
+pub fn sctp_init(from_port: u16, to_port: u16, token: &Token) -> Vec<u8> {
     let mut value = token.bytes().to_vec();
     value.resize(value.len().next_multiple_of(4), 0);
     let parameter = [&0x8042_u16.to_be_bytes()[..], &(4 + length(&value)).to_be_bytes(), &value].concat();
@@ -221,7 +221,7 @@ pub fn sctp_init(route: Route, from_port: u16, to_port: u16, token: &Token) -> V
         [&from_port.to_be_bytes()[..], &to_port.to_be_bytes(), &[0; 4], &[0; 4], &chunk].concat();
     let checksum = crc32c(&message);
     message[8..12].copy_from_slice(&checksum.to_le_bytes());
-    packet(route, IpNumber::SCTP.0, &message)
+    message
 }
 
 fn length(bytes: &[u8]) -> u16 {

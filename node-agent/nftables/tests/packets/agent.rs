@@ -1,0 +1,103 @@
+//! The part of a node agent that stands between a wish and the kernel: render, compare, commit, read back.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use selvage_nftables::diff::{self, Plan};
+use selvage_nftables::model::Ruleset;
+use selvage_nftables::netlink::conntrack::Conntrack;
+use selvage_nftables::netlink::{Connection, Ownership, Settings, Standing};
+use selvage_nftables::render;
+use selvage_nftables::transaction::{Op, Transaction};
+
+use crate::bed::Bed;
+use crate::world::World;
+
+/// An agent on the bed's node.
+pub struct Agent<'a> {
+    bed: &'a Bed,
+    connection: Connection,
+    standing: Option<Ruleset>,
+}
+
+impl<'a> Agent<'a> {
+    /// An agent that finds no table.
+    pub fn start(bed: &'a Bed) -> Self {
+        let mut agent = Self { bed, connection: connect(bed), standing: None };
+        assert!(agent.connection.read().unwrap().is_none(), "there is a table already");
+        agent
+    }
+
+    /// An agent that finds what another has left, and takes it over as it is.
+    pub fn adopt(bed: &'a Bed) -> Self {
+        let mut connection = connect(bed);
+        let table = connection.read().unwrap().expect("a table to adopt");
+        assert_eq!(table.standing, Standing::Orphan, "the table's owner is gone, and the table is not");
+        connection.commit(&Transaction { ops: vec![Op::AddTable] }).unwrap();
+        assert_eq!(connection.standing().unwrap(), Some(Standing::Ours));
+        Self { bed, connection, standing: Some(table.ruleset) }
+    }
+
+    /// Makes the kernel hold what the world means.
+    pub fn apply(&mut self, world: &World) {
+        self.apply_ruleset(&world.ruleset());
+    }
+
+    /// Makes the kernel hold the ruleset, and looks whether it does.
+    pub fn apply_ruleset(&mut self, wanted: &Ruleset) {
+        let plan = self.plan(wanted);
+        for transaction in &plan.transactions {
+            self.commit(transaction);
+        }
+        let table = self.connection.read().unwrap().expect("the table");
+        assert!(table.unreadable.is_empty(), "{:?}", table.unreadable);
+        assert_eq!(table.ruleset, plan.after, "the kernel holds something else");
+        self.standing = Some(plan.after);
+    }
+
+    /// What apply would commit.
+    pub fn plan(&self, wanted: &Ruleset) -> Plan {
+        match &self.standing {
+            Some(standing) => diff::update(standing, wanted),
+            None => {
+                diff::cold_start(&render::closed(&World::of(&[]).facts, &render::Settings::default()), wanted)
+            }
+        }
+    }
+
+    /// Commits without looking.
+    pub fn commit(&mut self, transaction: &Transaction) {
+        self.connection.commit(transaction).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Takes note of what has been committed by hand.
+    pub fn stands(&mut self, ruleset: Ruleset) {
+        self.standing = Some(ruleset);
+    }
+
+    /// Removes the table, as for a teardown.
+    pub fn remove(mut self) {
+        for transaction in &diff::remove().transactions {
+            self.commit(transaction);
+        }
+    }
+
+    /// Ends the connections of an address that changes hands; gives how many.
+    pub fn forget_connections(&self, addresses: &[IpAddr]) -> usize {
+        let mut conntrack = self.bed.node.run(|| Conntrack::open().unwrap());
+        conntrack.delete(&BTreeSet::from_iter(addresses.iter().copied())).unwrap()
+    }
+}
+
+fn connect(bed: &Bed) -> Connection {
+    let connection = bed
+        .node
+        .run(|| Connection::open(&Settings::default()))
+        .unwrap_or_else(|error| panic!("prerequisite missing: nftables in the kernel: {error}"));
+    assert_eq!(
+        connection.ownership(),
+        Ownership::Owned,
+        "prerequisite missing: a kernel that keeps owned tables (6.9 or later)"
+    );
+    connection
+}
