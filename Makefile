@@ -10,6 +10,7 @@ export CARGO_TARGET_DIR ?= $(SELVAGE_CACHE)/target
 export PATH := $(SELVAGE_CACHE)/tools/bin:$(PATH)
 
 BED := cargo run --quiet --package selvage-e2e --bin selvage-bed --
+SCENARIOS := cargo run --quiet --package selvage-e2e --bin selvage-scenarios --
 XTASK := cargo xtask
 CARGO_DENY_VERSION := 0.20.2
 
@@ -35,7 +36,8 @@ install-yaml: ## render out/install.yaml for kubectl apply
 .PHONY: demo
 demo: setup images ## a three-node cluster, Selvage installed, and the walkthrough
 	$(BED) up
-	$(SCENARIOS) --install walkthrough
+	$(SCENARIOS) install
+	$(SCENARIOS) walkthrough
 
 .PHONY: demo-down
 demo-down: ## remove every trace of the demo
