@@ -75,7 +75,7 @@ pub fn helm_upgrade(cluster: &Cluster, chart: &Path, values: &[String]) -> anyho
         "--timeout=3m",
     ];
     for value in values {
-        words.extend(["--set-string", value]);
+        words.extend(["--set", value]);
     }
     let done = cluster.helm(&words)?;
     if !done.success() {
