@@ -3,6 +3,7 @@
 
 mod agent;
 mod bed;
+mod connections;
 mod egress;
 mod holes;
 mod ingress;
