@@ -6,6 +6,10 @@
 //! transactions to the kernel and reads the table back.
 
 pub mod diff;
+pub mod dump;
+pub mod fake;
 pub mod model;
+pub mod netlink;
 pub mod render;
+pub mod trace;
 pub mod transaction;

@@ -327,3 +327,35 @@ impl fmt::Debug for Key {
         self.as_bytes().iter().try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
+
+impl KeyPart {
+    /// Bytes of a value of this type, unpadded.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Ipv4 => 4,
+            Self::Ipv6 | Self::InterfaceName => 16,
+        }
+    }
+}
+
+impl Set {
+    /// Bytes of a key: one part by itself, or several padded to 4 bytes each.
+    pub fn key_len(&self) -> usize {
+        match self.key.as_slice() {
+            [part] => part.size(),
+            parts => parts.iter().map(|part| part.size().next_multiple_of(4)).sum(),
+        }
+    }
+}
+
+impl Verdict {
+    /// The chain that it leads to.
+    pub fn target(&self) -> Option<&Name> {
+        match self {
+            Self::Jump(to) | Self::Goto(to) => Some(to),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
+}
