@@ -56,8 +56,11 @@ fn stale(root: &Path, files: &BTreeMap<PathBuf, String>) -> Result<Vec<PathBuf>>
         if !root.join(folder).is_dir() {
             continue;
         }
-        for entry in fs::read_dir(root.join(folder)).with_context(|| format!("reading {}", folder.display()))? {
-            let path = folder.join(entry.with_context(|| format!("reading {}", folder.display()))?.file_name());
+        for entry in
+            fs::read_dir(root.join(folder)).with_context(|| format!("reading {}", folder.display()))?
+        {
+            let path =
+                folder.join(entry.with_context(|| format!("reading {}", folder.display()))?.file_name());
             if !files.contains_key(&path) {
                 stale.push(path);
             }

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 mod generate;
+mod images;
+mod install;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +25,10 @@ enum Command {
     Generate,
     /// Fail if a generated file is not what `generate` would write
     Check,
+    /// Build the images of operator and agent as docker-archives in out/images
+    Images(images::Args),
+    /// Render the chart as one manifest for `kubectl apply`
+    InstallYaml(install::Args),
 }
 
 fn main() -> Result<()> {
@@ -29,6 +36,8 @@ fn main() -> Result<()> {
     match Args::parse().command {
         Command::Generate => generate::write(&root),
         Command::Check => generate::check(&root),
+        Command::Images(args) => images::build(&root, &args),
+        Command::InstallYaml(args) => install::write(&root, &args),
     }
 }
 

@@ -1,0 +1,90 @@
+//! The chart as one plain manifest, for those who install without Helm.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// What to render.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The helm program; looked for among the cached tools and in PATH if not given
+    #[arg(long, env = "HELM")]
+    helm: Option<PathBuf>,
+    /// The namespace to install into
+    #[arg(long, default_value = "selvage-system")]
+    namespace: String,
+    /// The operator's image as NAME:TAG, where it is not the chart's own
+    #[arg(long)]
+    image_operator: Option<String>,
+    /// The agent's image as NAME:TAG, where it is not the chart's own
+    #[arg(long)]
+    image_agent: Option<String>,
+    /// A value of the chart as KEY=VALUE; may be repeated
+    #[arg(long = "set")]
+    values: Vec<String>,
+    /// Where to write
+    #[arg(long, short, default_value = "out/install.yaml")]
+    output: PathBuf,
+}
+
+/// Writes the manifest.
+pub fn write(root: &Path, args: &Args) -> Result<()> {
+    let mut helm = Command::new(find_helm(args.helm.as_deref())?);
+    helm.args(["template", "selvage"]).arg(root.join("charts/selvage"));
+    // The hook is Helm's: without Helm, `kubectl delete` asks nobody first.
+    helm.args(["--no-hooks", "--namespace", &args.namespace]);
+    for (part, image) in [("operator", &args.image_operator), ("agent", &args.image_agent)] {
+        let Some(image) = image else { continue };
+        let split = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+        let (repository, tag) = split.with_context(|| format!("{image}: an image is NAME:TAG"))?;
+        helm.arg(format!("--set-string={part}.image.repository={repository},{part}.image.tag={tag}"));
+    }
+    helm.args(args.values.iter().map(|value| format!("--set={value}")));
+    let manifest = command::output(&mut helm)?;
+    let text = format!("{}{}\n", header(&args.namespace), manifest.trim_end());
+    let output = root.join(&args.output);
+    if let Some(folder) = output.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    fs::write(&output, text).with_context(|| format!("writing {}", output.display()))?;
+    println!("wrote {}", output.display());
+    Ok(())
+}
+
+fn header(namespace: &str) -> String {
+    format!(
+        "# Selvage {version}, for `kubectl apply --server-side -f`. Made by `cargo xtask install-yaml`.\n\
+         ---\n\
+         apiVersion: v1\n\
+         kind: Namespace\n\
+         metadata:\n  \
+           name: {namespace}\n  \
+           labels:\n    \
+             app.kubernetes.io/name: selvage\n    \
+             pod-security.kubernetes.io/enforce: privileged\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// The helm program: the one named, the newest in the cache of built tools, or PATH's.
+fn find_helm(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let cache =
+        env::var_os("SELVAGE_CACHE").map_or_else(|| PathBuf::from("/var/cache/selvage"), PathBuf::from);
+    let built = fs::read_dir(cache.join("bin")).into_iter().flatten().flatten();
+    let helms = built.map(|entry| entry.path().join("helm")).filter(|helm| helm.is_file());
+    let newest = helms.max_by_key(|helm| fs::metadata(helm).and_then(|meta| meta.modified()).ok());
+    let path = env::var_os("PATH").unwrap_or_default();
+    let in_path = || env::split_paths(&path).map(|folder| folder.join("helm")).find(|helm| helm.is_file());
+    match newest.or_else(in_path) {
+        Some(helm) => Ok(helm),
+        None => bail!("helm is missing: run `make setup`, which builds it, or name one by HELM"),
+    }
+}
