@@ -106,6 +106,29 @@ pub struct EndpointState {
     pub addresses: Vec<IpAddr>,
 }
 
+/// How much the engine holds: for metrics, and to see that every add has its remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Pods.
+    pub endpoints: usize,
+    /// Namespaces that have an object, endpoints, or policies that name them.
+    pub namespaces: usize,
+    /// Nodes that have an object or endpoints.
+    pub nodes: usize,
+    /// Policies, enforced or not.
+    pub policies: usize,
+    /// Distinct choices of pods that policies select or name as peers.
+    pub pod_sets: usize,
+    /// Distinct address groups, in a span or not.
+    pub groups: usize,
+    /// Distinct profiles of endpoints.
+    pub profiles: usize,
+    /// Addresses that pods claim.
+    pub addresses: usize,
+    /// Distinct keys in the indices of labels and selectors.
+    pub index_keys: usize,
+}
+
 impl Engine {
     /// An empty cluster: no object but the three tiers that always exist.
     pub fn new() -> Self {
@@ -179,6 +202,21 @@ impl Engine {
             profile: self.profiles.get(profile_id)?.clone(),
             addresses: endpoint.owned.iter().copied().collect(),
         })
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            endpoints: self.index.endpoints.len(),
+            namespaces: self.index.namespaces.len(),
+            nodes: self.nodes.len(),
+            policies: self.policies.len(),
+            pod_sets: self.index.sets.len(),
+            groups: self.groups.len(),
+            profiles: self.profiles.len(),
+            addresses: self.addresses.len(),
+            index_keys: self.index.keys(),
+        }
     }
 
     fn names(&self, nodes: impl Iterator<Item = Id<Node>>) -> Vec<Arc<str>> {

@@ -186,6 +186,10 @@ impl Groups {
         self.groups.get(*self.ids.get(&id)?).filter(|group| group.published)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Every published group.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().map(|(_, group)| group).filter(|group| group.published)

@@ -27,6 +27,10 @@ impl Profiles {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, id: ProfileId) -> Option<&Arc<Profile>> {
         self.0.get(&id).map(|(profile, _)| profile)
     }

@@ -61,6 +61,10 @@ impl Addresses {
         handover
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// What ranks depend on changed.
     pub(crate) fn decide<R: Ord>(
         &mut self,

@@ -80,6 +80,10 @@ impl<T: Copy + Ord> Buckets<T> {
         self.filed.get(&hash).into_iter().flatten().copied()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.filed.len()
+    }
+
     pub(crate) fn count(&self, place: impl Hash, key: Key<'_>) -> usize {
         let hash = self.hasher.hash_one((place, key));
         self.filed.get(&hash).map_or(0, BTreeSet::len)

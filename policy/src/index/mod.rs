@@ -111,3 +111,14 @@ pub(crate) struct Move {
     pub(crate) left: Vec<Id<Set>>,
     pub(crate) joined: Vec<Id<Set>>,
 }
+
+impl Index {
+    /// Distinct keys of labels and selectors, and distinct choices of namespaces.
+    pub(crate) fn keys(&self) -> usize {
+        self.set_buckets.len()
+            + self.scope_buckets.len()
+            + self.endpoint_labels.len()
+            + self.namespace_labels.len()
+            + self.scopes.len()
+    }
+}

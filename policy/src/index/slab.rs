@@ -45,6 +45,10 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         let numbered = (0..).zip(&self.entries);
         numbered.filter_map(|(index, entry)| Some((Id::new(index), entry.as_ref()?)))

@@ -1,0 +1,9 @@
+//! What the tests of this crate share: a plain copy of the cluster, what an engine says of it, and random clusters.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub mod build;
+pub mod evaluate;
+pub mod oracle;
+pub mod random;
+pub mod snapshot;
+pub mod world;

@@ -1,0 +1,32 @@
+//! Verdicts through node policies and groups equal those straight from the objects.
+
+mod common;
+
+use common::oracle::Direction;
+use common::random::{changes, packet, seed};
+use common::snapshot::Snapshot;
+use common::world::{World, engine};
+use common::{evaluate, oracle};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiled_verdicts_equal_naive_ones(changes in changes(30), packets in vec(packet(), 20)) {
+        let mut world = World::default();
+        seed().into_iter().chain(changes).for_each(|change| world.apply(change));
+        let snapshot = Snapshot::of(&engine(world.list()));
+        for packet in packets {
+            for (address, direction) in
+                [(packet.source, Direction::Egress), (packet.destination, Direction::Ingress)]
+            {
+                let Some((judged, _)) = oracle::owner(&world, address) else { continue };
+                let expected = oracle::allowed(&world, judged, direction, &packet);
+                let seen = evaluate::allowed(&snapshot, judged, direction, &packet);
+                prop_assert_eq!(seen, expected, "{:?} {} {:?}", direction, judged, packet);
+            }
+        }
+    }
+}
