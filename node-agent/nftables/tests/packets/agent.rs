@@ -14,28 +14,27 @@ use crate::bed::Bed;
 use crate::world::World;
 
 /// An agent on the bed's node.
-pub struct Agent<'a> {
-    bed: &'a Bed,
+pub struct Agent {
     connection: Connection,
     standing: Option<Ruleset>,
 }
 
-impl<'a> Agent<'a> {
+impl Agent {
     /// An agent that finds no table.
-    pub fn start(bed: &'a Bed) -> Self {
-        let mut agent = Self { bed, connection: connect(bed), standing: None };
+    pub fn start(bed: &Bed) -> Self {
+        let mut agent = Self { connection: connect(bed), standing: None };
         assert!(agent.connection.read().unwrap().is_none(), "there is a table already");
         agent
     }
 
     /// An agent that finds what another has left, and takes it over as it is.
-    pub fn adopt(bed: &'a Bed) -> Self {
+    pub fn adopt(bed: &Bed) -> Self {
         let mut connection = connect(bed);
         let table = connection.read().unwrap().expect("a table to adopt");
         assert_eq!(table.standing, Standing::Orphan, "the table's owner is gone, and the table is not");
         connection.commit(&Transaction { ops: vec![Op::AddTable] }).unwrap();
         assert_eq!(connection.standing().unwrap(), Some(Standing::Ours));
-        Self { bed, connection, standing: Some(table.ruleset) }
+        Self { connection, standing: Some(table.ruleset) }
     }
 
     /// Makes the kernel hold what the world means.
@@ -75,6 +74,12 @@ impl<'a> Agent<'a> {
         self.standing = Some(ruleset);
     }
 
+    /// Packets that a rule has counted.
+    pub fn counted(&mut self, chain: &str, id: &str) -> u64 {
+        let counters = self.connection.counters().unwrap();
+        counters.get(&(chain.into(), id.into())).expect("a rule that counts").packets
+    }
+
     /// Removes the table, as for a teardown.
     pub fn remove(mut self) {
         for transaction in &diff::remove().transactions {
@@ -83,8 +88,8 @@ impl<'a> Agent<'a> {
     }
 
     /// Ends the connections of an address that changes hands; gives how many.
-    pub fn forget_connections(&self, addresses: &[IpAddr]) -> usize {
-        let mut conntrack = self.bed.node.run(|| Conntrack::open().unwrap());
+    pub fn forget_connections(&self, bed: &Bed, addresses: &[IpAddr]) -> usize {
+        let mut conntrack = bed.node.run(|| Conntrack::open().unwrap());
         conntrack.delete(&BTreeSet::from_iter(addresses.iter().copied())).unwrap()
     }
 }

@@ -192,9 +192,10 @@ impl Bed {
         index
     }
 
-    /// Takes a pod's interface away, as a pod that ends; its index stays used.
-    pub fn remove_pod(&mut self, index: usize) {
-        self.node.ip(&[format!("link del pod{index}")]);
+    /// Takes a pod's interface away, as a pod that ends, and what the node knows of neighbours, as if the next holder
+    /// of the address had announced itself. The index stays used.
+    pub fn remove_pod(&self, index: usize) {
+        self.node.ip(&[format!("link del pod{index}"), "neigh flush dev cni0".to_owned()]);
     }
 
     /// A pod of the node.

@@ -23,14 +23,15 @@ pub struct Attack<'a> {
 }
 
 impl Attack<'_> {
-    fn works(&self) -> bool {
+    /// Whether it arrives.
+    pub fn works(&self) -> bool {
         let token = Token::new();
         (self.send)(&token);
         (self.arrives)(&token, PATIENCE)
     }
 
     /// Whether nothing arrives, though packets sent later by the node to the pod and back do.
-    fn fails(&self, bed: &Bed, pod: Host<'_>) -> bool {
+    pub fn fails(&self, bed: &Bed, pod: Host<'_>) -> bool {
         let token = Token::new();
         (self.send)(&token);
         for address in pod.addresses.both() {

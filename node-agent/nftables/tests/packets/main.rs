@@ -12,5 +12,7 @@ mod matrix;
 mod netns;
 mod open;
 mod probe;
+mod reuse;
+mod swaps;
 mod wire;
 mod world;

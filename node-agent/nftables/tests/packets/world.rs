@@ -74,6 +74,16 @@ impl World {
         self.policy.endpoints.get_mut(&key(pod.name)).unwrap().profile = profile;
     }
 
+    /// Gives every profile another name, so that its chains are others too.
+    pub fn rename_profiles(&mut self, by: u64) {
+        let shift = |id: ProfileId| ProfileId(id.0 + (by << 8));
+        let profiles = std::mem::take(&mut self.policy.profiles);
+        self.policy.profiles = profiles.into_iter().map(|(id, profile)| (shift(id), profile)).collect();
+        for endpoint in self.policy.endpoints.values_mut() {
+            endpoint.profile = shift(endpoint.profile);
+        }
+    }
+
     /// A policy with these rules for both directions.
     pub fn policy(&mut self, name: &str, rules: Vec<Rule>) -> PolicyKey {
         let key =
