@@ -107,12 +107,15 @@ impl Cluster {
         output(&mut self.helm_command(args), None)
     }
 
-    /// The upstream NetworkPolicy specs against this cluster; ginkgo's flags come on top.
-    pub fn netpol_command(&self, nodes: usize, args: &[impl AsRef<str>]) -> Command {
-        let mut netpol = self.client(self.clients.kubernetes.join("netpol"), args);
-        netpol.arg("--provider=skeleton").arg(format!("--num-nodes={nodes}"));
-        netpol.arg(format!("--kubeconfig={}", self.kubeconfig.display()));
-        netpol
+    /// The upstream NetworkPolicy specs against this cluster, in `processes` processes side by side. `flags`
+    /// are ginkgo's, such as `--focus=...`, `--skip=...` and `--junit-report=...`.
+    pub fn netpol_command(&self, processes: usize, flags: &[impl AsRef<str>]) -> Result<Command> {
+        let nodes = self.nodes()?.len();
+        let mut ginkgo = self.client(self.clients.kubernetes.join("ginkgo"), &["run", "--no-color"]);
+        ginkgo.arg(format!("--procs={processes}")).args(flags.iter().map(AsRef::as_ref));
+        ginkgo.arg(self.clients.kubernetes.join("netpol.test")).args(["--", "--provider=skeleton"]);
+        ginkgo.arg(format!("--num-nodes={nodes}")).arg(format!("--kubeconfig={}", self.kubeconfig.display()));
+        Ok(ginkgo)
     }
 
     /// The nodes, by name.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
@@ -72,14 +73,14 @@ impl Spec {
     }
 }
 
-/// A machine's address in the underlay: the control plane is 1, node n3 is 13.
+/// A machine's addresses in the underlay: .1 and ::1 for the control plane, .13 and ::13 for node n3.
 pub(crate) fn underlay(machine: &str) -> (Ipv4Addr, Ipv6Addr) {
-    let host = match machine.trim_start_matches('n').parse::<u8>() {
-        Ok(number) => 10_u8.saturating_add(number),
-        Err(_) => 1,
+    let number = machine.strip_prefix('n').and_then(|number| number.parse::<u8>().ok());
+    let (v4, v6) = match number {
+        Some(number) => (10_u8.saturating_add(number), 0x10 + u16::from(number)),
+        None => (1, 1),
     };
-    let v6 = Ipv6Addr::new(0xfd00, 0x172, 0x31, 0x250, 0, 0, 0, u16::from(host));
-    (Ipv4Addr::new(172, 31, 250, host), v6)
+    (Ipv4Addr::new(172, 31, 250, v4), Ipv6Addr::new(0xfd00, 0x172, 0x31, 0x250, 0, 0, 0, v6))
 }
 
 impl Layout {
@@ -112,6 +113,11 @@ impl Layout {
 
     pub(crate) fn spec(&self) -> PathBuf {
         self.root().join("spec.json")
+    }
+
+    /// The programs that the bed was made with, as JSON.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.root().join("tools.json")
     }
 
     /// A link to selvage-bed, for process 1 of each machine.
@@ -178,12 +184,17 @@ impl Layout {
         Path::new(BEDS).join(format!("{}.lock", self.name))
     }
 
-    pub(crate) fn read_spec(&self) -> Result<Spec> {
-        let path = self.spec();
-        let text = fs::read(&path).map_err(|_| {
+    /// What [`Layout::spec`] and [`Layout::tools`] hold.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<T> {
+        let text = fs::read(path).map_err(|_| {
             Error::other(format!("there is no bed {}: make one with `selvage-bed up --name {0}`", self.name))
         })?;
         serde_json::from_slice(&text).map_err(|error| Error::other(format!("{}: {error}", path.display())))
+    }
+
+    pub(crate) fn write(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec_pretty(value).map_err(|error| Error::other(error.to_string()))?;
+        fs::write(path, text).at(path)
     }
 }
 
@@ -204,6 +215,8 @@ mod tests {
         let spec = Spec { name: "demo".into(), nodes: 9, backend: Backend::Vxlan };
         let mut seen = std::collections::BTreeSet::from([underlay(CONTROL_PLANE)]);
         assert!(spec.node_names().iter().all(|name| seen.insert(underlay(name))));
-        assert_eq!(underlay("n3").0, Ipv4Addr::new(172, 31, 250, 13));
+        let n3: (Ipv4Addr, Ipv6Addr) =
+            ("172.31.250.13".parse().unwrap(), "fd00:172:31:250::13".parse().unwrap());
+        assert_eq!(underlay("n3"), n3);
     }
 }

@@ -27,8 +27,7 @@ pub use up::up;
 
 use crate::command::{Output, command, output, run};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::setup::{self, Tools};
+use crate::setup::Tools;
 
 /// flanneld's name in [`Bed::restart`]: it is a pod, not a component of the machine.
 const FLANNELD: &str = "flanneld";
@@ -58,8 +57,8 @@ impl Bed {
     /// The bed of that name, which must have been brought up.
     pub fn open(name: &str) -> Result<Self> {
         let layout = Layout::new(name)?;
-        let spec = layout.read_spec()?;
-        Ok(Self { layout, spec, tools: setup::tools(&Progress::default())? })
+        let (spec, tools) = (layout.read(&layout.spec())?, layout.read(&layout.tools())?);
+        Ok(Self { layout, spec, tools })
     }
 
     /// The names of all beds that are up or have left something.

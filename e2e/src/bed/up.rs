@@ -61,8 +61,8 @@ fn bring_up(bed: &Bed, progress: &Progress) -> Result<()> {
     let master = bed.machine(CONTROL_PLANE);
     let root = layout.machine(CONTROL_PLANE);
     fs::create_dir_all(&root).at(&root)?;
-    let spec = serde_json::to_vec_pretty(&bed.spec).map_err(|error| Error::other(error.to_string()))?;
-    fs::write(layout.spec(), spec).at(layout.spec())?;
+    layout.write(&layout.spec(), &bed.spec)?;
+    layout.write(&layout.tools(), tools)?;
     symlink(std::env::current_exe().at("/proc/self/exe")?, layout.program()).at(layout.program())?;
     pki::write(layout, &names)?;
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::cache::{self, Key};
 use crate::command::{command, run};
@@ -24,7 +25,7 @@ pub(super) struct Project {
 pub(super) const KUBERNETES: Project = Project {
     folder: "kubernetes",
     versioned_by: Some("k8s.io/kubernetes"),
-    packages: &["tool", "./netpol"],
+    packages: &["tool", "./netpol.test"],
     cgo: false,
     linker: &[
         "-X k8s.io/component-base/version.gitVersion={version}",
@@ -70,9 +71,7 @@ pub(super) const PAUSE: Project =
 pub(super) fn build(project: &Project, progress: &Progress) -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes").join(project.folder);
     let linker = linker_flags(project, &folder)?;
-    let compiler = run(&mut command("go", ["version"])).map_err(|error| {
-        Error::other(format!("{error}\nGo 1.26 or newer must be installed (go.dev/doc/install)"))
-    })?;
+    let compiler = compiler()?;
 
     let mut key = Key::default();
     key.add("compiler", compiler.as_bytes());
@@ -89,6 +88,17 @@ pub(super) fn build(project: &Project, progress: &Progress) -> Result<PathBuf> {
         go.env("CGO_ENABLED", if project.cgo { "1" } else { "0" }).env_remove("GOFLAGS");
         run(&mut go).map(drop)
     })
+}
+
+/// What `go version` says.
+fn compiler() -> Result<&'static str> {
+    static COMPILER: OnceLock<String> = OnceLock::new();
+    if let Some(known) = COMPILER.get() {
+        return Ok(known);
+    }
+    let found = run(&mut command("go", ["version"]))
+        .map_err(|error| Error::other(format!("{error}\nGo 1.26 or newer is needed: go.dev/doc/install")))?;
+    Ok(COMPILER.get_or_init(|| found))
 }
 
 fn linker_flags(project: &Project, folder: &Path) -> Result<String> {

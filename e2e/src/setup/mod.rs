@@ -8,13 +8,15 @@ use std::path::PathBuf;
 
 pub use images::{AGNHOST, FLANNEL, FLANNEL_CNI, PAUSE, WEB_SERVER};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::progress::Progress;
 
 /// Everything that was built, in the cache.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tools {
-    /// kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, agnhost, netpol.
+    /// kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, agnhost, ginkgo, netpol.test.
     pub kubernetes: PathBuf,
     /// helm.
     pub helm: PathBuf,
@@ -31,7 +33,7 @@ pub struct Tools {
 /// The programs that talk to a cluster: all that a cluster from elsewhere needs.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// The folder of kubectl and of netpol, the upstream NetworkPolicy specs.
+    /// The folder of kubectl, and of ginkgo and netpol.test, the upstream NetworkPolicy specs.
     pub kubernetes: PathBuf,
     /// The folder of helm.
     pub helm: PathBuf,

@@ -1,5 +1,6 @@
-// Command netpol runs the upstream NetworkPolicy specs, and links none of the
+// Command netpol.test runs the upstream NetworkPolicy specs, and links none of the
 // other end-to-end specs of Kubernetes, which would more than double its size.
+// Its name ends as ginkgo wants it of a suite that is built already.
 package main
 
 import (
@@ -28,6 +29,7 @@ import (
 )
 
 func main() {
+	// ginkgo passes flags of the testing package.
 	testing.Init()
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)
@@ -37,16 +39,14 @@ func main() {
 	framework.AfterReadingAllFlags(&framework.TestContext)
 	fmt.Println("NetworkPolicy specs of Kubernetes", version.Get().GitVersion)
 
-	// RunSpecs wants a testing.T, which only the testing package can make.
-	match := func(_, _ string) (bool, error) { return true, nil }
-	specs := []testing.InternalTest{{Name: "NetworkPolicy", F: run}}
-	if !testing.RunTests(match, specs) {
+	gomega.RegisterFailHandler(framework.Fail)
+	suite, reporter := framework.CreateGinkgoConfig()
+	if !ginkgo.RunSpecs(program{}, "NetworkPolicy", suite, reporter) {
 		os.Exit(1)
 	}
 }
 
-func run(t *testing.T) {
-	gomega.RegisterFailHandler(framework.Fail)
-	suite, reporter := framework.CreateGinkgoConfig()
-	ginkgo.RunSpecs(t, "NetworkPolicy", suite, reporter)
-}
+// program stands where ginkgo expects a test: what RunSpecs returns says the same.
+type program struct{}
+
+func (program) Fail() {}
