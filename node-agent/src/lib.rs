@@ -8,4 +8,7 @@ pub mod enforce;
 pub mod facts;
 pub mod logs;
 pub mod metrics;
+pub mod report;
+pub mod run;
+mod views;
 pub mod watch;

@@ -1,4 +1,317 @@
 //! Keeps the kernel's table equal to what is wanted.
+//!
+//! Everything wanted is a pure function of the latest views: [`decide`] says what to enforce, the renderer what the
+//! table must hold, the diff how to get there. What arrives while the kernel works is seen together afterwards.
 
+pub mod decide;
 pub mod endpoints;
 pub mod hold;
+pub mod kernel;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_nftables::netlink::Change;
+use selvage_nftables::render::{LocalFacts, Rendered, Settings, render};
+use selvage_nftables::transaction::Transaction;
+use selvage_policy::compiled::GroupId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::admin::Readiness;
+use crate::facts::cni_dir::CniView;
+use crate::facts::links::NodeLinks;
+use crate::metrics::Metrics;
+use crate::report::{Outcome, Report};
+use crate::views;
+use crate::watch::groups::GroupView;
+use crate::watch::policy::PolicyView;
+
+use decide::{Accepted, Decider, Decision};
+use endpoints::Placement;
+use kernel::{Kernel, KernelError};
+use table::Standing;
+
+/// How often the table is read and compared without any sign of a change.
+const VERIFY: Duration = Duration::from_secs(60);
+/// How long signs of a change by others are gathered before the table is read, and the least time between two such
+/// reads.
+const GATHER: Duration = Duration::from_millis(100);
+const VERIFY_PAUSE: Duration = Duration::from_millis(500);
+/// Pauses after a failure, doubled up to the second.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(15);
+
+/// What the loop looks at.
+#[derive(Debug)]
+pub struct Inputs {
+    /// This node's NodePolicy.
+    pub policy: watch::Receiver<PolicyView>,
+    /// Address groups.
+    pub groups: watch::Receiver<GroupView>,
+    /// CNI results.
+    pub cni: watch::Receiver<CniView>,
+    /// The node's network.
+    pub links: watch::Receiver<NodeLinks>,
+    /// Changes of the table by others.
+    pub changes: mpsc::Receiver<Change>,
+}
+
+/// Who hears what the loop did.
+#[derive(Debug)]
+pub struct Outputs {
+    /// For the status.
+    pub report: watch::Sender<Report>,
+    /// For /readyz.
+    pub ready: watch::Sender<Readiness>,
+    /// Groups that must not be forgotten.
+    pub in_use: watch::Sender<BTreeSet<GroupId>>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The enforcing loop.
+#[derive(Debug)]
+pub struct Enforcer<K> {
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: Settings,
+    pod_interfaces: BTreeSet<Arc<str>>,
+    /// None only while a call is under way, or was lost.
+    kernel: Option<K>,
+    decider: Decider,
+    standing: Standing,
+    placement: Placement,
+    /// The table was committed at least once since the start.
+    applied: bool,
+    /// When the table must be read again.
+    verify_at: Instant,
+    verified_at: Instant,
+    retry: Duration,
+    revision: u64,
+}
+
+impl<K: Kernel> Enforcer<K> {
+    /// A loop that has done nothing yet.
+    pub fn new(
+        kernel: K,
+        settings: Settings,
+        pod_interfaces: BTreeSet<Arc<str>>,
+        inputs: Inputs,
+        outputs: Outputs,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            inputs,
+            outputs,
+            settings,
+            pod_interfaces,
+            kernel: Some(kernel),
+            decider: Decider::default(),
+            standing: Standing::Unknown,
+            placement: Placement::default(),
+            applied: false,
+            verify_at: now + VERIFY,
+            verified_at: now,
+            retry: RETRY,
+            revision: 0,
+        }
+    }
+
+    /// Enforces until one of the views has no writer any more.
+    pub async fn run(mut self) {
+        loop {
+            let again = self.step().await;
+            let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
+            let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
+            let alive = tokio::select! {
+                changed = policy.changed() => changed.is_ok(),
+                changed = groups.changed() => changed.is_ok(),
+                changed = cni.changed() => changed.is_ok(),
+                changed = links.changed() => changed.is_ok(),
+                Some(change) = changes.recv() => {
+                    tracing::warn!(?change, "somebody else changed the table");
+                    let soon = (Instant::now() + GATHER).max(self.verified_at + VERIFY_PAUSE);
+                    self.verify_at = self.verify_at.min(soon);
+                    true
+                }
+                () = tokio::time::sleep_until(wake) => true,
+            };
+            if !alive {
+                return;
+            }
+        }
+    }
+
+    /// Does what there is to do now, and says when to look again even if nothing changes.
+    async fn step(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let policy = self.inputs.policy.borrow_and_update().clone();
+        let groups = self.inputs.groups.borrow_and_update().clone();
+        let cni = self.inputs.cni.borrow_and_update().clone();
+        let links = self.inputs.links.borrow_and_update().clone();
+        let (decision, held_until) = self.decider.decide(&policy, &groups, now);
+        views::replace(&self.outputs.in_use, self.decider.groups_in_use(&policy));
+        let outcome = match decision {
+            Decision::Wait(why) => {
+                views::replace(&self.outputs.ready, Err(why.to_owned()));
+                self.outputs.report.send_modify(|report| report.refuse(&policy));
+                // Nothing is read or written before something is known.
+                self.verify_at = now + VERIFY;
+                return held_until;
+            }
+            Decision::TearDown => self.tear_down().await.map(|()| Outcome::TornDown),
+            Decision::Enforce(accepted) => self.enforce(&accepted, &groups, &cni, &links).await,
+        };
+        let failed = outcome.is_err();
+        let problem = links.bridge_problem();
+        let ready = match (&problem, self.applied) {
+            (Some(problem), _) => Err(problem.clone()),
+            (None, false) => Err("the first ruleset is not committed yet".to_owned()),
+            (None, true) => Ok(()),
+        };
+        views::replace(&self.outputs.ready, ready);
+        self.outputs.report.send_modify(|report| {
+            report.update(&policy, &groups, outcome, problem, self.revision);
+            report.addresses = links.pod_network_addresses(&self.pod_interfaces);
+            self.outputs.metrics.sizes(&report.sizes);
+        });
+        if !failed {
+            self.retry = RETRY;
+            return held_until;
+        }
+        self.standing = Standing::Unknown;
+        let at = Instant::now() + self.retry;
+        self.retry = (self.retry * 2).min(RETRY_LONGEST);
+        Some(held_until.map_or(at, |held| held.min(at)))
+    }
+
+    async fn enforce(
+        &mut self,
+        accepted: &Accepted,
+        groups: &GroupView,
+        cni: &CniView,
+        links: &NodeLinks,
+    ) -> Result<Outcome, KernelError> {
+        let placement =
+            endpoints::place(&accepted.policy.endpoints, cni, &links.interfaces, &self.pod_interfaces);
+        let facts = LocalFacts {
+            pod_interfaces: self.pod_interfaces.clone(),
+            addresses: placement
+                .addresses
+                .iter()
+                .map(|(key, addresses)| (key.clone(), addresses.iter().copied().collect()))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        let rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
+        let mut lost = self.read_if_due(&placement).await?;
+        let plan = self.standing.plan(&rendered.ruleset, &facts, &self.settings)?;
+        let committed = !plan.transactions.is_empty();
+        self.commit(plan.transactions, Standing::Ours(plan.after)).await?;
+        lost.extend(self.placement.lost(&placement));
+        self.placement = placement;
+        self.forget(lost).await?;
+        if committed && !self.applied {
+            // What was just built is read once, as the kernel tells it.
+            self.verify_at = Instant::now();
+        }
+        self.applied = true;
+        Ok(self.outcome(accepted, groups, rendered))
+    }
+
+    fn outcome(&self, accepted: &Accepted, groups: &GroupView, rendered: Rendered) -> Outcome {
+        Outcome::Enforced {
+            accepted: accepted.clone(),
+            sizes: table::sizes(&rendered.ruleset, &accepted.policy, &self.placement, groups),
+            problems: rendered.problems,
+        }
+    }
+
+    async fn tear_down(&mut self) -> Result<(), KernelError> {
+        self.read_if_due(&Placement::default()).await?;
+        let plan = self.standing.removal()?;
+        self.commit(plan.transactions, Standing::Absent).await?;
+        self.placement = Placement::default();
+        self.applied = true;
+        Ok(())
+    }
+
+    /// Reads the table where it is not known, or may have been changed. Returns the addresses that pods had in a
+    /// table that an earlier agent left, and that `placement` has not.
+    async fn read_if_due(
+        &mut self,
+        placement: &Placement,
+    ) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let now = Instant::now();
+        if !matches!(self.standing, Standing::Unknown) && now < self.verify_at {
+            return Ok(BTreeSet::new());
+        }
+        let read = self.call(|kernel| kernel.read()).await?;
+        self.verified_at = Instant::now();
+        self.verify_at = self.verified_at + VERIFY;
+        // What was heard up to now is in what was read.
+        while self.inputs.changes.try_recv().is_ok() {}
+        if let Some(difference) = self.standing.learn(read)? {
+            tracing::warn!(difference, "the table is not what was committed; repairing it");
+            self.outputs.metrics.repair();
+        }
+        let first = !self.applied;
+        let left = first.then(|| self.standing.pod_addresses()).unwrap_or_default();
+        Ok(left.into_iter().filter(|address| !placement.owners.contains_key(address)).collect())
+    }
+
+    /// Commits the transactions, after which the table stands as told.
+    async fn commit(&mut self, transactions: Vec<Transaction>, then: Standing) -> Result<(), KernelError> {
+        if transactions.is_empty() {
+            return Ok(());
+        }
+        // Until the last answer is in, what stands is not known.
+        self.standing = Standing::Unknown;
+        let started = Instant::now();
+        let steps = transactions.len();
+        let result = self
+            .call(move |kernel| transactions.iter().try_for_each(|transaction| kernel.commit(transaction)))
+            .await;
+        let took = started.elapsed();
+        self.outputs.metrics.commit(took, result.is_ok());
+        match &result {
+            Ok(()) => {
+                self.revision += u64::try_from(steps).unwrap_or_default();
+                self.standing = then;
+                tracing::info!(transactions = steps, ?took, "committed");
+            }
+            Err(error) => tracing::error!(%error, "a commit failed; what stood before still stands"),
+        }
+        result
+    }
+
+    async fn forget(&mut self, addresses: BTreeSet<IpAddr>) -> Result<(), KernelError> {
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let count = addresses.len();
+        let deleted = self.call(move |kernel| kernel.forget(&addresses)).await?;
+        tracing::info!(addresses = count, connections = deleted, "forgot the connections of addresses that left");
+        self.outputs.metrics.forgot(u64::try_from(deleted).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Runs a blocking kernel call beside the runtime.
+    async fn call<R: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut K) -> Result<R, KernelError> + Send + 'static,
+    ) -> Result<R, KernelError> {
+        let mut kernel = self.kernel.take().ok_or(KernelError::Lost)?;
+        let (kernel, result) = tokio::task::spawn_blocking(move || {
+            let result = call(&mut kernel);
+            (kernel, result)
+        })
+        .await
+        .map_err(|_| KernelError::Lost)?;
+        self.kernel = Some(kernel);
+        result
+    }
+}

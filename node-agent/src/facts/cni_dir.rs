@@ -131,6 +131,8 @@ pub async fn follow(dir: PathBuf, view: watch::Sender<CniView>) {
     let mut scanner = Scanner::new(dir.clone());
     let mut events: Option<EventStream<[u8; 4096]>> = None;
     let mut pause = POLL;
+    // The first look is told even where it finds no folder: who waits for it must go on.
+    let mut first = true;
     while !view.is_closed() {
         if events.is_none() {
             events = subscribe(&dir);
@@ -150,10 +152,11 @@ pub async fn follow(dir: PathBuf, view: watch::Sender<CniView>) {
             _ => (pause * 2).min(POLL),
         };
         view.send_if_modified(|current| {
-            let changed = *current != seen;
+            let changed = first || *current != seen;
             *current = seen;
             changed
         });
+        first = false;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = view.closed() => {}

@@ -17,6 +17,8 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 
+use crate::views;
+
 /// Present exactly while br_netfilter is loaded: without it no bridged packet meets the rules, whatever the flags
 /// of the bridge say (`br_netfilter_hooks.c` makes the file in every network namespace).
 const BR_NETFILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -36,6 +38,8 @@ pub struct NodeLinks {
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// The pod interfaces that are bridges.
     pub bridges: BTreeMap<Arc<str>, BridgeFlags>,
+    /// Interfaces that carry the pod network to other nodes.
+    pub tunnels: BTreeSet<Arc<str>>,
     /// br_netfilter is loaded.
     pub br_netfilter: bool,
     /// Why bridge flags could not be set, the last time it was tried.
@@ -86,7 +90,19 @@ impl NodeLinks {
         let (name, _) = self.bridges.iter().find(|(_, flags)| !(flags.ipv4 && flags.ipv6))?;
         Some(format!("bridge {name} does not hand its packets to the rules (nf_call_iptables)"))
     }
+
+    /// The node's own addresses in the pod network: those of the pods' side and of tunnels, which clients behind
+    /// other nodes' source NAT arrive with.
+    pub fn pod_network_addresses(&self, pod_interfaces: &BTreeSet<Arc<str>>) -> Vec<String> {
+        let concerned = |name: &Arc<str>| pod_interfaces.contains(name) || self.tunnels.contains(name);
+        let of_pods = self.addresses.iter().filter(|(name, _)| concerned(name));
+        let all: BTreeSet<&IpAddr> = of_pods.flat_map(|(_, addresses)| addresses).collect();
+        all.into_iter().take(MAX_ADDRESSES).map(ToString::to_string).collect()
+    }
 }
+
+/// Most addresses that are told: the status takes no more.
+const MAX_ADDRESSES: usize = 64;
 
 /// Keeps `links` current, and the flags of the pods' bridges set, until nobody listens any more.
 pub async fn follow(pod_interfaces: BTreeSet<Arc<str>>, links: watch::Sender<NodeLinks>) {
@@ -110,11 +126,7 @@ async fn session(
     let result = loop {
         let look = tokio::time::timeout(TIMEOUT, look_and_set(&handle, pod_interfaces)).await;
         match look.map_err(|_| LinkError::Timeout).and_then(|seen| seen) {
-            Ok(seen) => links.send_if_modified(|current| {
-                let changed = *current != seen;
-                *current = seen;
-                changed
-            }),
+            Ok(seen) => views::replace(links, seen),
             Err(error) => break Err(error),
         };
         tokio::select! {
@@ -177,6 +189,9 @@ async fn look(handle: &Handle, pod_interfaces: &BTreeSet<Arc<str>>) -> Result<No
         {
             seen.bridges.insert(name.clone(), flags);
         }
+        if is_tunnel(&link) {
+            seen.tunnels.insert(name.clone());
+        }
         names.insert(link.header.index, name.clone());
         seen.interfaces.insert(name);
     }
@@ -212,6 +227,18 @@ fn link_name(link: &LinkMessage) -> Option<Arc<str>> {
     link.attributes.iter().find_map(|a| match a {
         LinkAttribute::IfName(name) => Some(Arc::from(&**name)),
         _ => None,
+    })
+}
+
+fn is_tunnel(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|a| match a {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| match info {
+            LinkInfo::Kind(kind) => {
+                matches!(kind, InfoKind::Vxlan | InfoKind::IpIp | InfoKind::Geneve | InfoKind::Wireguard)
+            }
+            _ => false,
+        }),
+        _ => false,
     })
 }
 

@@ -1,0 +1,126 @@
+//! The kernel, as the enforcing loop needs it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use selvage_nftables::netlink::conntrack::Conntrack;
+use selvage_nftables::netlink::{Change, CommitError, Connection, ReadError, Settings, Table, Watch};
+use selvage_nftables::transaction::Transaction;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+/// What the enforcing loop asks of the kernel. Calls block while the kernel works.
+pub trait Kernel: Send + 'static {
+    /// Applies a transaction, all of it or nothing.
+    ///
+    /// # Errors
+    /// After any error the table must be read before the next transaction.
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+
+    /// The table; None where there is none.
+    ///
+    /// # Errors
+    /// Where the kernel can't be asked.
+    fn read(&mut self) -> Result<Option<Table>, KernelError>;
+
+    /// Forgets the connections of these addresses and says how many there were.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; some connections may be left.
+    fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError>;
+}
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A transaction.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A question.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Forgetting connections.
+    #[error("connection tracking: {0}")]
+    Conntrack(#[source] ReadError),
+    /// No socket.
+    #[error("netlink socket: {0}")]
+    Socket(#[from] io::Error),
+    /// Somebody else owns the table.
+    #[error("the table is owned by another process (netlink port {0})")]
+    Foreign(u32),
+    /// The call was lost with its thread.
+    #[error("a kernel call did not come back")]
+    Lost,
+    /// A stand-in for the kernel refused.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The kernel itself.
+#[derive(Debug)]
+pub struct Netlink {
+    connection: Connection,
+    conntrack: Conntrack,
+}
+
+impl Netlink {
+    /// Opens the sockets. Needs CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// Where a socket can't be opened or the kernel has no nftables.
+    pub fn open(settings: &Settings) -> Result<Self, KernelError> {
+        Ok(Self { connection: Connection::open(settings)?, conntrack: Conntrack::open()? })
+    }
+
+    /// Hears of changes by others, each sent to the channel, until the receiver is gone.
+    ///
+    /// # Errors
+    /// Where the socket can't be opened.
+    pub fn subscribe(&self, changes: mpsc::Sender<Change>) -> Result<(), KernelError> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that could swap their descriptor; Watch keeps its own"
+        )]
+        let watch = AsyncFd::new(self.connection.subscribe()?)?;
+        tokio::spawn(listen(watch, changes));
+        Ok(())
+    }
+}
+
+impl Kernel for Netlink {
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+        Ok(self.connection.commit(transaction)?)
+    }
+
+    fn read(&mut self) -> Result<Option<Table>, KernelError> {
+        Ok(self.connection.read()?)
+    }
+
+    fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
+        self.conntrack.delete(addresses).map_err(KernelError::Conntrack)
+    }
+}
+
+async fn listen(mut watch: AsyncFd<Watch>, changes: mpsc::Sender<Change>) {
+    loop {
+        let heard = tokio::select! {
+            () = changes.closed() => return,
+            ready = watch.readable_mut() => ready.and_then(|mut ready| {
+                let heard = ready.get_inner_mut().poll();
+                ready.clear_ready();
+                heard
+            }),
+        };
+        let change = match heard {
+            Ok(None) => continue,
+            Ok(Some(change)) => change,
+            Err(error) => {
+                tracing::error!(%error, "changes by others can't be heard any more; the table is still read regularly");
+                return;
+            }
+        };
+        // A full channel already asks for the table to be read.
+        let _ = changes.try_send(change);
+    }
+}

@@ -1,0 +1,166 @@
+//! What stands in the kernel, and the way from there to what is wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use selvage_nftables::diff::{self, Plan};
+use selvage_nftables::model::{Elements, Name, Ruleset};
+use selvage_nftables::netlink::{self, Table};
+use selvage_nftables::render::{LocalFacts, Settings, closed};
+use selvage_nftables::transaction::{Op, Transaction};
+use selvage_policy::compiled::NodePolicy;
+
+use super::endpoints::Placement;
+use super::kernel::KernelError;
+use crate::metrics::Sizes;
+use crate::watch::groups::GroupView;
+
+/// What is known of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing, until it is read.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// It holds just this, and transactions may go ahead.
+    Ours(Ruleset),
+    /// It holds just this, and must be adopted (or switched on) first.
+    Adoptable(Ruleset),
+    /// It can only be replaced as a whole: it is nobody's, or can't be understood.
+    Replaceable,
+}
+
+impl Standing {
+    /// Takes in what was read. Returns what differs where the table was known to be otherwise.
+    ///
+    /// # Errors
+    /// Where somebody else owns the table.
+    pub(super) fn learn(&mut self, read: Option<Table>) -> Result<Option<String>, KernelError> {
+        let next = match read {
+            None => Self::Absent,
+            Some(table) => match table.standing {
+                netlink::Standing::Foreign { port } => {
+                    *self = Self::Unknown;
+                    return Err(KernelError::Foreign(port));
+                }
+                netlink::Standing::Unowned => Self::Replaceable,
+                netlink::Standing::Orphan | netlink::Standing::Ours if !table.unreadable.is_empty() => {
+                    tracing::warn!(parts = ?table.unreadable, "the table holds what this agent can't read");
+                    Self::Replaceable
+                }
+                netlink::Standing::Orphan => Self::Adoptable(table.ruleset),
+                netlink::Standing::Ours if table.dormant => Self::Adoptable(table.ruleset),
+                netlink::Standing::Ours => Self::Ours(table.ruleset),
+            },
+        };
+        let difference = match (&*self, &next) {
+            (Self::Unknown, _) => None,
+            (before, after) if before == after => None,
+            (Self::Ours(before), Self::Ours(after)) => Some(difference(before, after)),
+            (Self::Ours(_), Self::Absent) => Some("the table is gone".to_owned()),
+            (Self::Absent, _) => Some("there is a table where none should be".to_owned()),
+            _ => Some("the table is not the one that was made".to_owned()),
+        };
+        *self = next;
+        Ok(difference)
+    }
+
+    /// The plan to what is wanted.
+    ///
+    /// # Errors
+    /// Where what stands is not known.
+    pub(super) fn plan(
+        &self,
+        wanted: &Ruleset,
+        facts: &LocalFacts,
+        settings: &Settings,
+    ) -> Result<Plan, KernelError> {
+        Ok(match self {
+            Self::Unknown => return Err(KernelError::Other("the table is not known".to_owned())),
+            Self::Absent => diff::cold_start(&closed(facts, settings), wanted),
+            Self::Ours(standing) => diff::update(standing, wanted),
+            Self::Adoptable(standing) => {
+                let mut plan = diff::update(standing, wanted);
+                plan.transactions.insert(0, Transaction { ops: vec![Op::AddTable] });
+                plan
+            }
+            Self::Replaceable => diff::replace(wanted),
+        })
+    }
+
+    /// The plan to no table.
+    ///
+    /// # Errors
+    /// Where what stands is not known.
+    pub(super) fn removal(&self) -> Result<Plan, KernelError> {
+        match self {
+            Self::Unknown => Err(KernelError::Other("the table is not known".to_owned())),
+            Self::Absent => Ok(Plan::default()),
+            _ => Ok(diff::remove()),
+        }
+    }
+
+    /// Addresses of pods that the table knows.
+    pub(super) fn pod_addresses(&self) -> BTreeSet<IpAddr> {
+        match self {
+            Self::Ours(ruleset) | Self::Adoptable(ruleset) => pod_addresses(ruleset),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// Addresses in the renderer's sets of the node's own pods.
+fn pod_addresses(ruleset: &Ruleset) -> BTreeSet<IpAddr> {
+    let own = ruleset.sets.iter().filter(|(name, _)| {
+        // A set that grew has a generation behind a dot.
+        let base = name.split_once('.').map_or(&***name, |(base, _)| base);
+        matches!(base, "own4" | "own6")
+    });
+    own.filter_map(|(_, set)| match &set.elements {
+        Elements::Points(points) => Some(points),
+        _ => None,
+    })
+    .flatten()
+    .filter_map(|key| {
+        let v4 = <[u8; 4]>::try_from(key.as_bytes()).map(IpAddr::from);
+        v4.or_else(|_| <[u8; 16]>::try_from(key.as_bytes()).map(IpAddr::from)).ok()
+    })
+    .collect()
+}
+
+/// A few names of what differs, for the log.
+fn difference(before: &Ruleset, after: &Ruleset) -> String {
+    fn names<V: PartialEq>(
+        before: &BTreeMap<Name, V>,
+        after: &BTreeMap<Name, V>,
+        what: &str,
+        into: &mut Vec<String>,
+    ) {
+        let all: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
+        let differ = all.into_iter().filter(|name| before.get(*name) != after.get(*name));
+        into.extend(differ.map(|name| format!("{what} {name}")));
+    }
+    let mut all = Vec::new();
+    names(&before.chains, &after.chains, "chain", &mut all);
+    names(&before.sets, &after.sets, "set", &mut all);
+    let rest = all.len().saturating_sub(8);
+    all.truncate(8);
+    match rest {
+        0 => all.join(", "),
+        rest => format!("{} and {rest} more", all.join(", ")),
+    }
+}
+
+/// How much the wanted table holds.
+pub(super) fn sizes(ruleset: &Ruleset, policy: &NodePolicy, placement: &Placement, groups: &GroupView) -> Sizes {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let placed = placement.addresses.keys().filter(|key| {
+        policy.endpoints.get(*key).is_some_and(|e| policy.profiles.contains_key(&e.profile))
+    });
+    Sizes {
+        endpoints: count(placed.count()),
+        rules: count(ruleset.chains.values().map(|chain| chain.rules.len()).sum()),
+        elements: count(ruleset.sets.values().map(|set| set.elements.len()).sum()),
+        groups: count(policy.groups.iter().filter(|group| groups.groups.contains_key(*group)).count()),
+    }
+}

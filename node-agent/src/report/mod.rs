@@ -1,0 +1,189 @@
+//! What the agent tells: NodePolicy.status.
+
+mod not_programmed;
+mod status;
+mod writer;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+use selvage_crds::conditions::reason;
+use selvage_crds::node_policy::NotProgrammed;
+use selvage_nftables::render::Problem;
+
+use crate::enforce::decide::Accepted;
+use crate::enforce::kernel::KernelError;
+use crate::metrics::Sizes;
+use crate::watch::groups::GroupView;
+use crate::watch::policy::PolicyView;
+
+pub use status::status;
+pub use writer::{StatusOf, Target, write};
+
+/// What the enforcing loop did in one round.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The kernel holds this NodePolicy.
+    Enforced {
+        /// Which.
+        accepted: Accepted,
+        /// How much it is.
+        sizes: Sizes,
+        /// What was rendered closed.
+        problems: BTreeSet<Problem>,
+    },
+    /// The table is gone, as asked.
+    TornDown,
+}
+
+/// Everything the status is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// The generation that was looked at; None before anything was done.
+    pub generation: Option<i64>,
+    /// `spec.digest` of what the kernel holds.
+    pub digest: Option<String>,
+    /// `spec.policySet` of what the kernel holds.
+    pub policy_set: Option<String>,
+    /// The kernel holds what is wanted.
+    pub programmed: Verdict,
+    /// The agent works and the node is fit.
+    pub ready: Verdict,
+    /// Transactions since the start.
+    pub revision: u64,
+    /// How much the kernel holds.
+    pub sizes: Sizes,
+    /// What went wrong last, and when it was first seen.
+    pub last_error: Option<(String, Timestamp)>,
+    /// Policies that do not stand as they should.
+    pub not_programmed: Vec<NotProgrammed>,
+    /// The node's own addresses in the pod network.
+    pub addresses: Vec<String>,
+}
+
+/// A condition before it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it holds.
+    pub holds: bool,
+    /// One of [`selvage_crds::conditions::reason`].
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self::no(reason::WAITING, "nothing was done yet")
+    }
+}
+
+impl Verdict {
+    fn yes(reason: &'static str, message: &str) -> Self {
+        Self { holds: true, reason, message: message.to_owned() }
+    }
+
+    fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { holds: false, reason, message: message.into() }
+    }
+}
+
+impl Report {
+    /// Takes in what one round of the enforcing loop did.
+    pub fn update(
+        &mut self,
+        policy: &PolicyView,
+        groups: &GroupView,
+        outcome: Result<Outcome, KernelError>,
+        unfit: Option<String>,
+        revision: u64,
+    ) {
+        self.revision = revision;
+        self.ready = match &unfit {
+            None => Verdict::yes(reason::READY, "the agent works"),
+            Some(why) => Verdict::no(reason::NODE_NOT_FIT, why),
+        };
+        let Some(observed) = &policy.observed else { return };
+        let failure = match outcome {
+            Ok(Outcome::TornDown) => {
+                self.generation = Some(observed.generation);
+                self.hold_nothing();
+                self.programmed = Verdict::no(reason::TORN_DOWN, "the table was removed, as asked by spec.teardown");
+                None
+            }
+            Ok(Outcome::Enforced { accepted, sizes, problems }) => {
+                self.digest = Some(accepted.digest.clone());
+                self.policy_set = Some(accepted.policy_set.clone());
+                self.sizes = sizes;
+                self.not_programmed = not_programmed::list(&accepted.policy, groups, &problems);
+                match &observed.policy {
+                    Ok(_) => {
+                        // While a newer one is held back for its groups, this is about the older.
+                        self.generation = Some(accepted.generation);
+                        self.programmed = enforced(groups, &accepted, &problems, unfit);
+                    }
+                    Err(unreadable) => {
+                        self.generation = Some(observed.generation);
+                        self.programmed = Verdict::no(unreadable.reason, &unreadable.message);
+                    }
+                }
+                (!self.programmed.holds).then(|| self.programmed.message.clone())
+            }
+            Err(error) => {
+                self.generation = Some(observed.generation);
+                self.programmed = Verdict::no(reason::KERNEL_REFUSED, error.to_string());
+                Some(error.to_string())
+            }
+        };
+        self.remember(failure);
+    }
+
+    /// An unreadable first NodePolicy: nothing stands, and that must not be silent.
+    pub fn refuse(&mut self, policy: &PolicyView) {
+        let Some(observed) = &policy.observed else { return };
+        let Err(unreadable) = &observed.policy else { return };
+        self.generation = Some(observed.generation);
+        self.programmed = Verdict::no(unreadable.reason, &unreadable.message);
+        self.ready = Verdict::no(reason::WAITING, "no NodePolicy could be read yet");
+        self.remember(Some(unreadable.message.clone()));
+    }
+
+    fn remember(&mut self, failure: Option<String>) {
+        let known = self.last_error.as_ref().map(|(message, _)| message);
+        if known != failure.as_ref() {
+            self.last_error = failure.map(|message| (message, Timestamp::now()));
+        }
+    }
+
+    fn hold_nothing(&mut self) {
+        self.digest = None;
+        self.policy_set = None;
+        self.sizes = Sizes::default();
+        self.not_programmed.clear();
+    }
+}
+
+/// How well an enforced NodePolicy stands.
+fn enforced(
+    groups: &GroupView,
+    accepted: &Accepted,
+    problems: &BTreeSet<Problem>,
+    unfit: Option<String>,
+) -> Verdict {
+    if let Some(why) = unfit {
+        return Verdict::no(reason::NODE_NOT_FIT, why);
+    }
+    let unreadable = not_programmed::unreadable_slices(&accepted.policy, groups);
+    let mut parts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    parts.extend(unreadable.iter().map(|(_, slice, error)| format!("address group slice {slice}: {error}")));
+    if parts.is_empty() {
+        return Verdict::yes(reason::PROGRAMMED, "the kernel holds what the spec asks for");
+    }
+    let rest = parts.len().saturating_sub(3);
+    parts.truncate(3);
+    let mut message = parts.join("; ");
+    if rest > 0 {
+        message += &format!("; and {rest} more");
+    }
+    Verdict::no(reason::PARTIALLY_PROGRAMMED, message)
+}
