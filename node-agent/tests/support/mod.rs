@@ -1,0 +1,230 @@
+//! An enforcing loop over the strict in-memory kernel, with every view in the test's hands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use selvage_nftables::fake::Fake;
+use selvage_nftables::model::Ruleset;
+use selvage_nftables::netlink::{Change, Standing, Table};
+use selvage_nftables::render::{LocalFacts, Settings, render};
+use selvage_nftables::transaction::Transaction;
+use selvage_node_agent::admin::Readiness;
+use selvage_node_agent::enforce::kernel::{Kernel, KernelError};
+use selvage_node_agent::enforce::{Enforcer, Inputs, Outputs};
+use selvage_node_agent::facts::cni_dir::CniView;
+use selvage_node_agent::facts::links::NodeLinks;
+use selvage_node_agent::metrics::Metrics;
+use selvage_node_agent::report::Report;
+use selvage_node_agent::watch::groups::GroupView;
+use selvage_node_agent::watch::policy::{Observed, PolicyView, Unreadable};
+use selvage_policy::compiled::{
+    Action, AddressTerm, Endpoint, EndpointKey, GroupId, Member, NodePolicy, Policy, PolicyKey, PolicyKind,
+    Profile, ProfileId, Rule, TierStep,
+};
+use tokio::sync::{mpsc, watch};
+
+/// What the stand-in for the kernel holds and was asked.
+#[derive(Debug, Default)]
+pub struct State {
+    pub fake: Fake,
+    /// Every transaction that was committed.
+    pub committed: Vec<Transaction>,
+    /// The table after each.
+    pub history: Vec<Option<Ruleset>>,
+    pub reads: usize,
+    pub forgotten: Vec<BTreeSet<IpAddr>>,
+    /// How many commits are refused from now on.
+    pub refuse: usize,
+    /// How the table relates to this agent.
+    pub standing: Option<Standing>,
+}
+
+/// A kernel that the test shares with the loop.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(pub Arc<Mutex<State>>);
+
+impl Kernel for Shared {
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+        let mut state = self.0.lock().unwrap();
+        if state.refuse > 0 {
+            state.refuse -= 1;
+            return Err(KernelError::Other("refused by the test".to_owned()));
+        }
+        state.fake.apply(transaction).map_err(|e| KernelError::Other(e.to_string()))?;
+        state.committed.push(transaction.clone());
+        let table = state.fake.table.clone();
+        state.history.push(table);
+        state.standing = None;
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Option<Table>, KernelError> {
+        let mut state = self.0.lock().unwrap();
+        state.reads += 1;
+        let standing = state.standing.unwrap_or(Standing::Ours);
+        let table = state.fake.table.clone();
+        Ok(table.map(|ruleset| Table { standing, dormant: false, ruleset, unreadable: Vec::new() }))
+    }
+
+    fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
+        self.0.lock().unwrap().forgotten.push(addresses.clone());
+        Ok(addresses.len())
+    }
+}
+
+/// The loop and everything it looks at.
+pub struct Bench {
+    pub kernel: Shared,
+    pub policy: watch::Sender<PolicyView>,
+    pub groups: watch::Sender<GroupView>,
+    pub cni: watch::Sender<CniView>,
+    pub links: watch::Sender<NodeLinks>,
+    pub changes: mpsc::Sender<Change>,
+    pub report: watch::Receiver<Report>,
+    pub ready: watch::Receiver<Readiness>,
+    pub metrics: Arc<Metrics>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub fn interfaces() -> BTreeSet<Arc<str>> {
+    [Arc::from("cni0")].into()
+}
+
+impl Bench {
+    pub fn start(kernel: Shared) -> Self {
+        let (policy, policy_seen) = watch::channel(PolicyView::default());
+        let (groups, groups_seen) = watch::channel(GroupView::default());
+        let (cni, cni_seen) = watch::channel(CniView::default());
+        let links = NodeLinks { br_netfilter: true, interfaces: interfaces(), ..NodeLinks::default() };
+        let (links, links_seen) = watch::channel(links);
+        let (changes, changes_seen) = mpsc::channel(4);
+        let (report, report_seen) = watch::channel(Report::default());
+        let (ready, ready_seen) = watch::channel(Err("starting".to_owned()));
+        let metrics = Arc::new(Metrics::default());
+        let inputs = Inputs {
+            policy: policy_seen,
+            groups: groups_seen,
+            cni: cni_seen,
+            links: links_seen,
+            changes: changes_seen,
+        };
+        let in_use = watch::channel(BTreeSet::new()).0;
+        let outputs = Outputs { report, ready, in_use, metrics: metrics.clone() };
+        let enforcer = Enforcer::new(kernel.clone(), Settings::default(), interfaces(), inputs, outputs);
+        let task = tokio::spawn(enforcer.run());
+        Self { kernel, policy, groups, cni, links, changes, report: report_seen, ready: ready_seen, metrics, task }
+    }
+
+    /// A loop that has enforced this policy, with these groups known.
+    pub async fn enforcing(policy: &NodePolicy, groups: &[(GroupId, &[&str])]) -> Self {
+        let bench = Self::start(Shared::default());
+        bench.know(groups);
+        bench.publish(1, policy);
+        bench.settle().await;
+        assert_eq!(bench.table().as_ref(), Some(&wanted(policy, groups)));
+        bench
+    }
+
+    pub fn publish(&self, generation: i64, policy: &NodePolicy) {
+        self.observe(generation, false, Ok(Arc::new(policy.clone())));
+    }
+
+    pub fn observe(&self, generation: i64, teardown: bool, policy: Result<Arc<NodePolicy>, Unreadable>) {
+        let digest = match &policy {
+            Ok(policy) => selvage_crds::digest::node_policy(policy),
+            Err(_) => "f".repeat(32),
+        };
+        let policy_set = match &policy {
+            Ok(policy) => selvage_crds::digest::policy_set(policy),
+            Err(_) => "f".repeat(16),
+        };
+        let uid = "uid".to_owned();
+        let observed = Observed { uid, generation, teardown, digest, policy_set, policy, status: None };
+        self.policy.send_replace(PolicyView { listed: true, observed: Some(Arc::new(observed)), present: true });
+    }
+
+    pub fn know(&self, groups: &[(GroupId, &[&str])]) {
+        self.groups.send_modify(|view| {
+            view.listed = true;
+            view.groups = members(groups);
+        });
+    }
+
+    /// Lets the loop do all it can do without waiting for anything.
+    pub async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    pub fn table(&self) -> Option<Ruleset> {
+        self.kernel.0.lock().unwrap().fake.table.clone()
+    }
+
+    pub fn state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.kernel.0.lock().unwrap())
+    }
+
+    pub fn reason(&self) -> &'static str {
+        self.report.borrow().programmed.reason
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics.encode().unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name} ")).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no metric {name} in:\n{text}")).parse().unwrap()
+    }
+}
+
+pub fn members(groups: &[(GroupId, &[&str])]) -> BTreeMap<GroupId, Arc<BTreeSet<Member>>> {
+    let set = |list: &[&str]| list.iter().map(|net| Member::Net(net.parse().unwrap())).collect();
+    groups.iter().map(|(id, list)| (*id, Arc::new(set(list)))).collect()
+}
+
+/// What the table must hold, with the addresses that the API tells.
+pub fn wanted(policy: &NodePolicy, groups: &[(GroupId, &[&str])]) -> Ruleset {
+    let addresses = policy.endpoints.iter().filter(|(_, e)| !e.addresses.is_empty());
+    let facts = LocalFacts {
+        pod_interfaces: interfaces(),
+        addresses: addresses.map(|(key, e)| (key.clone(), e.addresses.iter().copied().collect())).collect(),
+    };
+    render(policy, &members(groups), &facts, &Settings::default()).ruleset
+}
+
+pub fn pod(name: &str) -> EndpointKey {
+    EndpointKey { namespace: "shop".into(), name: name.into() }
+}
+
+/// A node whose pods (name, uid, address) allow ingress from the groups alone.
+pub fn node_policy(pods: &[(&str, &str, &str)], groups: &[GroupId]) -> NodePolicy {
+    let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: "shop".into(), name: "web".into() };
+    let rule = Rule {
+        action: Action::Allow,
+        family: None,
+        services: Vec::new(),
+        source: vec![AddressTerm { negated: false, nets: Vec::new(), groups: groups.to_vec() }],
+        destination: Vec::new(),
+    };
+    let step = TierStep { tier: "default".into(), default_action: Action::Deny, policies: vec![key.clone()] };
+    let profile = Profile { ingress: vec![step], ..Profile::default() };
+    let policy = Policy { uid: "p1".into(), generation: 1, ingress: vec![rule], egress: Vec::new() };
+    let endpoint = |uid: &str, address: &str| Endpoint {
+        uid: uid.into(),
+        profile: ProfileId(1),
+        addresses: if address.is_empty() { Vec::new() } else { vec![address.parse().unwrap()] },
+    };
+    NodePolicy {
+        node: "node-1".into(),
+        endpoints: pods.iter().map(|(name, uid, address)| (pod(name), endpoint(uid, address))).collect(),
+        profiles: [(ProfileId(1), profile)].into(),
+        policies: [(key, Arc::new(policy))].into(),
+        groups: groups.iter().copied().collect(),
+    }
+}
