@@ -1,0 +1,82 @@
+//! API objects to the model, at the edge: parsed once, and what can't be read gets its fail-closed meaning here.
+//!
+//! Every function is pure. What an object says that means nothing sensible is told as [`Issue`]s with the path of
+//! the field; it never becomes an error that loses the rest of the object.
+
+mod cidr;
+mod objects;
+mod peer;
+mod policy;
+mod port;
+mod selector;
+
+pub use cidr::{address, block};
+pub use objects::{labels, namespace, node, pod, pod_key};
+pub use policy::{Converted, network_policy};
+
+use std::fmt;
+
+/// Something that a policy says and that is not, or not literally, what is enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: Reason,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// Why a field is not enforced as written. The names are constants that conditions and tests may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// A CIDR that can't be read.
+    InvalidCIDR,
+    /// An `except` entry that can't be read, or lies outside its `cidr`.
+    InvalidExcept,
+    /// A peer with no field, or with fields that exclude each other.
+    InvalidPeer,
+    /// A port, port name or range that can't be read.
+    InvalidPort,
+    /// A protocol other than TCP, UDP and SCTP.
+    InvalidProtocol,
+    /// A label selector that can't be read.
+    InvalidSelector,
+    /// A policy type other than Ingress and Egress.
+    InvalidPolicyType,
+    /// Host bits are set in a CIDR; it is read as its network. A note: nothing is lost.
+    HostBitsMasked,
+}
+
+impl Issue {
+    fn new(path: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
+        Self { path: path.into(), reason, message: message.into() }
+    }
+
+    /// Whether everything is enforced as meant, so that the policy is still accepted.
+    pub fn is_note(&self) -> bool {
+        self.reason == Reason::HostBitsMasked
+    }
+}
+
+impl Reason {
+    /// The name, as used for a condition's `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidCIDR => "InvalidCIDR",
+            Self::InvalidExcept => "InvalidExcept",
+            Self::InvalidPeer => "InvalidPeer",
+            Self::InvalidPort => "InvalidPort",
+            Self::InvalidProtocol => "InvalidProtocol",
+            Self::InvalidSelector => "InvalidSelector",
+            Self::InvalidPolicyType => "InvalidPolicyType",
+            Self::HostBitsMasked => "HostBitsMasked",
+        }
+    }
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}

@@ -1,0 +1,493 @@
+//! What to write next, given what should stand and what does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::api::ObjectMeta;
+use selvage_crds::bucket::GROUP_LABEL;
+use selvage_crds::{AddressGroup, Basis, NodePolicy, codec, digest};
+use selvage_policy::compiled::GroupId;
+use selvage_policy::engine::{Delta, Engine, GroupDelta};
+
+use super::group::Group;
+use super::rounds::{Phase, Rounds};
+use super::{Action, FORGET_AFTER, Item, RETIRE_AFTER, SliceId, Standing, Write};
+use crate::api::{MANAGED_BY, OPERATOR};
+use crate::watch::{Place, SeenNode, SeenSlice};
+
+/// The first pause before a write that failed is tried again; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The object stands as written, or is deleted.
+    Done(Option<Place>),
+    /// It stands otherwise than was thought: somebody else wrote or deleted it.
+    Conflict(Standing),
+    /// It may work later; not before this time, where the API server names one.
+    Failed(Option<Duration>),
+    /// It will not work before something changes.
+    Refused(Refusal),
+}
+
+/// Why an object is not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// One of [`selvage_crds::conditions::reason`].
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// A NodePolicy on the API server.
+#[derive(Debug)]
+struct StandingNode {
+    place: Place,
+    digest: Option<String>,
+    teardown: bool,
+    basis: Basis,
+}
+
+/// Decides what is written, and keeps what stands.
+pub struct Planner {
+    namespace: Arc<str>,
+    nodes: BTreeMap<Arc<str>, StandingNode>,
+    slices: BTreeMap<SliceId, SeenSlice>,
+    /// The groups that some node names; none while this is no leader.
+    groups: BTreeMap<GroupId, Group>,
+    /// Slices that no reader should need any more, and when they go.
+    retired: BTreeMap<SliceId, Instant>,
+    rounds: Rounds,
+    pauses: BTreeMap<Item, Duration>,
+    refused: BTreeMap<Item, Refusal>,
+    /// What a write under way leaves standing, where it is done.
+    sent: BTreeMap<Item, (Phase, Option<Sent>)>,
+    leading: bool,
+    torn_down: bool,
+}
+
+/// What an object holds once its write is done.
+#[derive(Debug, Clone)]
+enum Sent {
+    Node { digest: String, teardown: bool, basis: Basis },
+    Slice(Box<SeenSlice>),
+}
+
+impl Planner {
+    /// A planner for that system namespace that writes nothing before [`Planner::lead`].
+    pub fn new(namespace: Arc<str>) -> Self {
+        Self {
+            namespace,
+            nodes: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            rounds: Rounds::default(),
+            pauses: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            leading: false,
+            torn_down: false,
+        }
+    }
+
+    /// Begins to write: everything that stands otherwise than the engine says.
+    pub fn lead(&mut self, engine: &Engine, now: Instant) {
+        self.leading = true;
+        for id in engine.groups() {
+            let Some(state) = engine.group(id) else { continue };
+            self.establish(id, state.kind, state.members, &state.span, now);
+        }
+        for id in self.slices.keys().filter(|id| !self.groups.contains_key(&id.group)) {
+            self.retired.insert(*id, now + FORGET_AFTER);
+        }
+        for policy in engine.nodes() {
+            self.rounds.add(Item::Node(policy.node.clone()), Phase::Nodes, now);
+        }
+        for name in self.nodes.keys().filter(|name| engine.node(name).is_none()) {
+            self.rounds.add(Item::Node(name.clone()), Phase::Losses, now);
+        }
+    }
+
+    /// What the engine changed. Without leadership nothing is kept of it: [`Planner::lead`] asks the engine.
+    pub fn changed(&mut self, delta: &Delta, now: Instant) {
+        if !self.leading {
+            return;
+        }
+        for (id, change) in &delta.groups {
+            self.group_changed(*id, change, now);
+        }
+        for id in &delta.removed_groups {
+            if let Some(group) = self.groups.remove(id) {
+                self.retired.extend(group.slices().map(|slice| (slice, now + FORGET_AFTER)));
+            }
+        }
+        for name in delta.nodes.keys() {
+            self.refused.remove(&Item::Node(name.clone()));
+            self.rounds.add(Item::Node(name.clone()), Phase::Nodes, now);
+        }
+        for name in &delta.removed_nodes {
+            self.rounds.add(Item::Node(name.clone()), Phase::Losses, now);
+        }
+    }
+
+    fn group_changed(&mut self, id: GroupId, change: &GroupDelta, now: Instant) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            self.establish(id, change.kind, change.added.iter().copied(), &change.span_added, now);
+            return;
+        };
+        let slices = group.change(&change.added, &change.removed);
+        group.span_removed(&change.span_removed, now);
+        let more_labels = group.span_added(&change.span_added);
+        for index in slices.changed {
+            let gains = slices.retired.is_some() || group.holds_any(index, &change.added);
+            let phase = if gains { Phase::Gains } else { Phase::Losses };
+            self.rounds.add(Item::Slice(group.slice_id(index)), phase, now);
+        }
+        if more_labels {
+            for slice in group.slices() {
+                self.rounds.add(Item::Slice(slice), Phase::Gains, now);
+            }
+        }
+        if let Some(old) = slices.retired {
+            let epoch = u32::try_from(old.epoch).unwrap_or(u32::MAX);
+            let slices = (0..old.count).map(|index| SliceId { group: id, epoch, index });
+            self.retired.extend(slices.map(|slice| (slice, now + RETIRE_AFTER)));
+        }
+    }
+
+    fn establish(
+        &mut self,
+        id: GroupId,
+        kind: selvage_policy::compiled::GroupKind,
+        members: impl IntoIterator<Item = selvage_policy::compiled::Member>,
+        span: &[Arc<str>],
+        now: Instant,
+    ) {
+        let mut group = Group::establish(id, kind, members, &self.slices, now);
+        group.span_added(span);
+        for slice in group.slices() {
+            self.retired.remove(&slice);
+            self.rounds.add(Item::Slice(slice), Phase::Gains, now);
+        }
+        let others = self.slices.keys().filter(|slice| slice.group == id && group.slice(**slice).is_none());
+        for slice in others {
+            self.retired.entry(*slice).or_insert(now + RETIRE_AFTER);
+        }
+        self.groups.insert(id, group);
+    }
+
+    /// A NodePolicy as a watch or an answer shows it; None where it is gone.
+    pub fn node_seen(&mut self, name: &Arc<str>, seen: Option<&SeenNode>, now: Instant) {
+        let known = self.nodes.get(name);
+        let item = Item::Node(name.clone());
+        let Some(seen) = seen else {
+            if self.nodes.remove(name).is_some() && self.leading && !self.rounds.in_flight(&item) {
+                self.rounds.add(item, Phase::Nodes, now);
+            }
+            return;
+        };
+        if seen.teardown && !self.torn_down {
+            tracing::warn!(node = &**name, "teardown was asked for: nothing is published any more");
+            self.torn_down = true;
+        }
+        if known.is_some_and(|known| seen.place.is_older_than(&known.place)) {
+            return;
+        }
+        // The spec, which costs to decode, changes with the generation alone: agents' reports don't touch it.
+        let same = known.is_some_and(|known| {
+            (&known.place.uid, known.place.generation) == (&seen.place.uid, seen.place.generation)
+        });
+        let digest = match known {
+            Some(known) if same => known.digest.clone(),
+            _ => seen.digest(name),
+        };
+        let place = seen.place.clone();
+        let node = StandingNode { place, digest, teardown: seen.teardown, basis: seen.basis.clone() };
+        self.nodes.insert(name.clone(), node);
+        if !same && self.leading && !self.rounds.in_flight(&item) {
+            self.rounds.add(item, Phase::Nodes, now);
+        }
+    }
+
+    /// An AddressGroup as a watch or an answer shows it; None where it is gone.
+    pub fn slice_seen(&mut self, id: SliceId, seen: Option<SeenSlice>, now: Instant) {
+        let known = self.slices.get(&id);
+        let changed = match (known, seen) {
+            (Some(known), Some(seen)) if seen.place.is_older_than(&known.place) => false,
+            (Some(known), Some(seen)) => {
+                let same = known.place == seen.place;
+                self.slices.insert(id, seen);
+                !same
+            }
+            (None, Some(seen)) => {
+                self.slices.insert(id, seen);
+                true
+            }
+            (_, None) => self.slices.remove(&id).is_some(),
+        };
+        if changed && self.leading && !self.rounds.in_flight(&Item::Slice(id)) {
+            self.rounds.add(Item::Slice(id), Phase::Gains, now);
+            let wanted = self.groups.get(&id.group).is_some_and(|group| group.slice(id).is_some());
+            if !wanted {
+                self.retired.entry(id).or_insert(now + FORGET_AFTER);
+            }
+        }
+    }
+
+    /// The next request; None while there is none to make now.
+    pub fn next(&mut self, engine: &Engine, basis: &Basis, now: Instant) -> Option<(Write, Instant)> {
+        if !self.leading || self.torn_down {
+            return None;
+        }
+        loop {
+            let (item, phase, since) = self.rounds.next(now)?;
+            let rendered = match &item {
+                Item::Node(name) => self.render_node(name, engine, basis),
+                Item::Slice(id) => self.render_slice(*id, basis, now),
+            };
+            match rendered {
+                Ok(Some((write, sent))) => {
+                    self.sent.insert(item, (phase, sent));
+                    return Some((write, since));
+                }
+                Ok(None) => {
+                    self.refused.remove(&item);
+                    self.rounds.done(&item);
+                }
+                Err(refusal) => {
+                    self.rounds.done(&item);
+                    self.refuse(item, refusal);
+                }
+            }
+        }
+    }
+
+    fn render_node(
+        &self,
+        name: &Arc<str>,
+        engine: &Engine,
+        basis: &Basis,
+    ) -> Result<Option<(Write, Option<Sent>)>, Refusal> {
+        let standing = self.nodes.get(name);
+        let Some(policy) = engine.node(name) else {
+            return Ok(standing.map(|standing| {
+                let Place { uid, version, .. } = standing.place.clone();
+                (Write::Node(name.clone(), Action::Delete { uid, version }), None)
+            }));
+        };
+        let digest = digest::node_policy(&policy);
+        if standing.is_some_and(|standing| standing.digest.as_ref() == Some(&digest)) {
+            return Ok(None);
+        }
+        let teardown = standing.is_some_and(|standing| standing.teardown);
+        let spec = codec::encode_node_policy(&policy, basis.clone(), teardown)
+            .map_err(|error| Refusal { reason: error.reason(), message: error.to_string() })?;
+        let object = Box::new(NodePolicy {
+            metadata: self.metadata(name, standing.map(|s| &s.place)),
+            spec,
+            status: None,
+        });
+        fits(&Item::Node(name.clone()), &object)?;
+        let action = if standing.is_some() { Action::Replace(object) } else { Action::Create(object) };
+        let sent = Sent::Node { digest, teardown, basis: basis.clone() };
+        Ok(Some((Write::Node(name.clone(), action), Some(sent))))
+    }
+
+    fn render_slice(
+        &self,
+        id: SliceId,
+        basis: &Basis,
+        now: Instant,
+    ) -> Result<Option<(Write, Option<Sent>)>, Refusal> {
+        let standing = self.slices.get(&id);
+        let wanted = self.groups.get(&id.group).and_then(|group| Some((group.slice(id)?, group.buckets())));
+        let Some((slice, buckets)) = wanted else {
+            let due = self.retired.get(&id).is_some_and(|at| *at <= now);
+            return Ok(standing.filter(|_| due).map(|standing| {
+                let Place { uid, version, .. } = standing.place.clone();
+                (Write::Slice(id, Action::Delete { uid, version }), None)
+            }));
+        };
+        let digest = digest::slice(&slice);
+        if standing.is_some_and(|standing| {
+            standing.labelled && standing.digest.as_ref() == Some(&digest) && standing.buckets == buckets
+        }) {
+            return Ok(None);
+        }
+        let spec = codec::encode_slice(&slice, basis.clone())
+            .map_err(|error| Refusal { reason: error.reason(), message: error.to_string() })?;
+        let mut metadata = self.metadata(&id.to_string(), standing.map(|standing| &standing.place));
+        let labels = metadata.labels.get_or_insert_default();
+        labels.insert(GROUP_LABEL.into(), id.group.to_string());
+        labels.extend(buckets.iter().map(|bucket| (bucket.label(), String::new())));
+        let object = Box::new(AddressGroup { metadata, spec });
+        fits(&Item::Slice(id), &object)?;
+        let action = if standing.is_some() { Action::Replace(object) } else { Action::Create(object) };
+        let sent = SeenSlice {
+            place: Place::default(),
+            labelled: true,
+            buckets,
+            digest: Some(digest),
+            count: slice.count,
+            basis: basis.clone(),
+        };
+        Ok(Some((Write::Slice(id, action), Some(Sent::Slice(Box::new(sent))))))
+    }
+
+    fn metadata(&self, name: &str, place: Option<&Place>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.to_string()),
+            labels: Some([(MANAGED_BY.to_owned(), OPERATOR.to_owned())].into()),
+            resource_version: place.map(|place| place.version.clone()),
+            uid: place.map(|place| place.uid.clone()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// What became of a request that [`Planner::next`] gave.
+    pub fn written(&mut self, item: &Item, outcome: Outcome, now: Instant) {
+        self.rounds.done(item);
+        let Some((phase, sent)) = self.sent.remove(item) else { return };
+        match outcome {
+            Outcome::Done(place) => {
+                self.pauses.remove(item);
+                self.refused.remove(item);
+                self.stands(item, place.zip(sent));
+            }
+            Outcome::Conflict(standing) => {
+                match (item, standing) {
+                    (Item::Node(name), Standing::Node(seen)) => self.node_seen(name, seen.as_deref(), now),
+                    (Item::Slice(id), Standing::Slice(seen)) => self.slice_seen(*id, seen, now),
+                    _ => {}
+                }
+                // Not at once: where two writers disagree, neither may spin.
+                self.pause(item, phase, None, now);
+            }
+            Outcome::Failed(at_least) => self.pause(item, phase, at_least, now),
+            Outcome::Refused(refusal) => {
+                self.refuse(item.clone(), refusal);
+                // Other settings of the API server, or less in the object's way, may let it through one day.
+                self.rounds.delay(item.clone(), phase, now + 10 * LONGEST_PAUSE);
+            }
+        }
+    }
+
+    fn stands(&mut self, item: &Item, done: Option<(Place, Sent)>) {
+        match (item, done) {
+            (Item::Node(name), Some((place, Sent::Node { digest, teardown, basis }))) => {
+                let newer = self.nodes.get(name).is_some_and(|known| place.is_older_than(&known.place));
+                if !newer {
+                    let node = StandingNode { place, digest: Some(digest), teardown, basis };
+                    self.nodes.insert(name.clone(), node);
+                }
+            }
+            (Item::Slice(id), Some((place, Sent::Slice(sent)))) => {
+                let newer = self.slices.get(id).is_some_and(|known| place.is_older_than(&known.place));
+                if !newer {
+                    self.slices.insert(*id, SeenSlice { place, ..*sent });
+                }
+            }
+            (Item::Node(name), _) => {
+                self.nodes.remove(name);
+            }
+            (Item::Slice(id), _) => {
+                self.slices.remove(id);
+                self.retired.remove(id);
+            }
+        }
+    }
+
+    fn pause(&mut self, item: &Item, phase: Phase, at_least: Option<Duration>, now: Instant) {
+        let pause = self.pauses.get(item).copied().unwrap_or(FIRST_PAUSE);
+        self.pauses.insert(item.clone(), (pause * 2).min(LONGEST_PAUSE));
+        self.rounds.delay(item.clone(), phase, now + pause.max(at_least.unwrap_or_default()));
+    }
+
+    fn refuse(&mut self, item: Item, refusal: Refusal) {
+        if self.refused.get(&item) != Some(&refusal) {
+            tracing::error!(object = %item, refusal.reason, refusal.message, "not published; what stood there stays");
+            self.refused.insert(item, refusal);
+        }
+    }
+
+    /// Lets go of labels and slices whose time is over. To be called now and then.
+    pub fn retire(&mut self, now: Instant) {
+        if !self.leading {
+            return;
+        }
+        for group in self.groups.values_mut() {
+            if group.retire(now) {
+                for slice in group.slices() {
+                    self.rounds.add(Item::Slice(slice), Phase::Losses, now);
+                }
+            }
+        }
+        let groups = &self.groups;
+        let complete = |id: &SliceId| {
+            let Some(group) = groups.get(&id.group) else { return true };
+            group.slices().all(|slice| self.slices.get(&slice).is_some_and(|seen| seen.digest.is_some()))
+        };
+        let due: Vec<SliceId> =
+            self.retired.iter().filter(|(id, at)| **at <= now && complete(id)).map(|(id, _)| *id).collect();
+        for id in due {
+            if self.slices.contains_key(&id) {
+                self.rounds.add(Item::Slice(id), Phase::Losses, now);
+            } else {
+                self.retired.remove(&id);
+            }
+        }
+    }
+
+    /// The highest resourceVersion of each kind behind anything that stands. A value that is no number counts as
+    /// higher than all.
+    pub fn standing_basis(&self) -> BTreeMap<String, u64> {
+        let mut highest = BTreeMap::new();
+        let nodes = self.nodes.values().map(|node| &node.basis);
+        for (kind, version) in nodes.chain(self.slices.values().map(|slice| &slice.basis)).flatten() {
+            let version = version.parse().unwrap_or(u64::MAX);
+            let entry = highest.entry(kind.clone()).or_insert(version);
+            *entry = version.max(*entry);
+        }
+        highest
+    }
+
+    /// Objects that are not written, and why.
+    pub fn refused(&self) -> &BTreeMap<Item, Refusal> {
+        &self.refused
+    }
+
+    /// Whether teardown was asked for, so that nothing is published any more.
+    pub fn torn_down(&self) -> bool {
+        self.torn_down
+    }
+
+    /// How many items wait.
+    pub fn waiting(&self) -> usize {
+        self.rounds.waiting()
+    }
+
+    /// When the next failed write is tried again.
+    pub fn due(&self) -> Option<Instant> {
+        self.rounds.due()
+    }
+}
+
+fn fits(item: &Item, object: &impl serde::Serialize) -> Result<(), Refusal> {
+    let refusal = |message| Refusal { reason: selvage_crds::conditions::reason::TOO_LARGE, message };
+    let size = codec::size(object).map_err(|error| refusal(error.to_string()))?;
+    if size > codec::SIZE_LIMIT {
+        return Err(refusal(format!(
+            "{size} bytes are more than the {} that are written",
+            codec::SIZE_LIMIT
+        )));
+    }
+    if size > codec::SIZE_BUDGET {
+        tracing::warn!(object = %item, size, budget = codec::SIZE_BUDGET, "object is over its budget");
+    }
+    Ok(())
+}

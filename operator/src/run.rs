@@ -1,0 +1,139 @@
+//! `run`: everything put together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::Client;
+use selvage_crds::{AddressGroup, IPPool, NetworkPolicyStatus, NodePolicy};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::core::{Core, Inputs};
+use crate::lease::{Elector, Terms, identity};
+use crate::metrics::Metrics;
+use crate::status::Pools;
+use crate::watch::{Context, Kind, Message, Watched};
+use crate::{admin, args, core, lease, publish, status, watch as watches};
+
+/// Messages that may wait: beyond it the watches wait, and the API server with them.
+const BACKLOG: usize = 256;
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no way to the API server: no kubeconfig and no service account.
+    #[error("the API server's address or credentials: {0}")]
+    Client(#[from] kube::Error),
+    /// The kubeconfig or service account can't be read.
+    #[error("the API server's address or credentials: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The admin port can't be served.
+    #[error("admin port {address}: {error}")]
+    Admin {
+        /// Where it should be.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Signals can't be received.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// The lease was lost. Another replica leads, so this one starts again as a standby.
+    #[error(transparent)]
+    Lease(#[from] lease::Error),
+    /// The state's task ended.
+    #[error(transparent)]
+    Core(#[from] core::Error),
+}
+
+struct Watches {
+    client: Client,
+    context: Context,
+    messages: mpsc::Sender<Message>,
+    relist: BTreeMap<Kind, watch::Sender<u64>>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    fn start<W: Watched>(mut self) -> Self {
+        let (sender, receiver) = watch::channel(0);
+        self.relist.insert(W::KIND, sender);
+        let (client, context) = (self.client.clone(), self.context.clone());
+        self.tasks.spawn(watches::watch::<W>(client, context, receiver, self.messages.clone()));
+        self
+    }
+}
+
+/// Runs the operator until a signal, or until it must not go on.
+///
+/// # Errors
+/// Why it ended, where that was not a signal.
+pub async fn run(args: args::Run) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let client = Client::try_from(kube::Config::infer().await?)?;
+    let metrics = Metrics::default();
+    let (missing, ready) = watch::channel(Kind::ALL.to_vec());
+    let refused = |error| Error::Admin { address: args.listen, error };
+    let listener = TcpListener::bind(args.listen).await.map_err(refused)?;
+    let admin = axum::serve(listener, admin::router(metrics.clone(), ready));
+
+    let me = identity();
+    info!(identity = me, namespace = args.namespace, listen = %args.listen, "operator starts");
+    let (mut elector, fence) =
+        Elector::new(client.clone(), &args.namespace, &args.lease_name, me.clone(), Terms::default());
+    let (messages, receiver) = mpsc::channel(BACKLOG);
+    let context = Context { namespace: Arc::from(args.namespace.as_str()) };
+    let tasks = JoinSet::new();
+    let watches = Watches { client: client.clone(), context, messages, relist: BTreeMap::new(), tasks }
+        .start::<Namespace>()
+        .start::<Node>()
+        .start::<Pod>()
+        .start::<NetworkPolicy>()
+        .start::<NodePolicy>()
+        .start::<AddressGroup>()
+        .start::<NetworkPolicyStatus>()
+        .start::<IPPool>();
+    let Watches { relist, tasks: _watching, .. } = watches;
+
+    let core = Core::new(
+        &args.namespace,
+        Pools::new(args.pod_cidrs),
+        Inputs { messages: receiver, relist, fence: fence.clone(), missing },
+        publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
+        status::Writer::new(client, &me, fence),
+        metrics,
+    );
+    let (stop, stopped) = watch::channel(false);
+    let work = core.run(stopped);
+    tokio::pin!(work);
+    let ended = tokio::select! {
+        error = elector.run() => return Err(error.into()),
+        result = &mut work => result,
+        result = admin.into_future() => return result.map_err(refused),
+        _ = terminate.recv() => finish(&mut elector, &stop, work).await,
+        _ = interrupt.recv() => finish(&mut elector, &stop, work).await,
+    };
+    elector.release().await;
+    info!("operator ends");
+    Ok(ended?)
+}
+
+/// Lets the writes under way end, with the lease renewed meanwhile.
+async fn finish(
+    elector: &mut Elector,
+    stop: &watch::Sender<bool>,
+    work: impl Future<Output = Result<(), core::Error>>,
+) -> Result<(), core::Error> {
+    stop.send_replace(true);
+    tokio::select! {
+        result = work => result,
+        // The writes notice by themselves that the lease is gone.
+        _ = elector.run() => Ok(()),
+    }
+}

@@ -1,0 +1,173 @@
+//! Watches of the API server, as messages to the one task that owns the state.
+//!
+//! Lists are paged and most recent: they carry no resourceVersion, so no API server answers from a cache that is
+//! older than the request. (Streaming lists of this client ask for "0 or newer", which may be older than what was
+//! published.) Objects are reduced to what matters on arrival; nothing else of them is kept.
+
+mod kinds;
+mod relist;
+mod seen;
+
+pub use kinds::{Context, Kind, Update, Watched};
+pub use relist::Relist;
+pub use seen::{Agent, Place, SeenNode, SeenPool, SeenSlice, SeenStatus};
+
+use futures::{Stream, StreamExt};
+use kube::api::Api;
+use kube::core::ObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::{Client, Resource};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+/// How many events are taken together when they come faster than they are worked on.
+const CHUNK: usize = 512;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub struct Message {
+    /// Of which kind.
+    pub kind: Kind,
+    /// What happened, in order.
+    pub updates: Vec<Update>,
+    /// The highest resourceVersion among these objects.
+    pub version: Option<u64>,
+    /// A list was completed that began after this many requests for a new one.
+    pub listed: Option<u64>,
+    /// How often the watch failed since the last message.
+    pub errors: u64,
+    /// How many objects could not be decoded; what was known of them stays.
+    pub undecodable: u64,
+    /// How many objects of the kind there are now.
+    pub objects: usize,
+}
+
+/// Turns the events of one kind into messages.
+struct Translator<W: Watched> {
+    context: Context,
+    relist: Relist<W::Key>,
+    round: u64,
+}
+
+/// Watches a kind until the receiver is gone. Each change of `relist` starts a new list.
+pub async fn watch<W: Watched>(
+    client: Client,
+    context: Context,
+    relist: watch::Receiver<u64>,
+    messages: mpsc::Sender<Message>,
+) {
+    let api: Api<W::Wire> = W::api(client, &context.namespace);
+    let start = || watcher(api.clone(), Config::default()).default_backoff();
+    run::<W, _>(start, context, relist, messages).await;
+}
+
+async fn run<W: Watched, S>(
+    start: impl Fn() -> S,
+    context: Context,
+    mut relist: watch::Receiver<u64>,
+    messages: mpsc::Sender<Message>,
+) where
+    S: Stream<Item = watcher::Result<Event<W::Wire>>> + Send,
+{
+    let mut translator = Translator::<W> { context, relist: Relist::default(), round: 0 };
+    loop {
+        translator.round = *relist.borrow_and_update();
+        let events = start().ready_chunks(CHUNK);
+        let mut events = std::pin::pin!(events);
+        loop {
+            tokio::select! {
+                changed = relist.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                chunk = events.next() => {
+                    // A watcher's stream ends with its process alone; a new one is the way on in any case.
+                    let Some(chunk) = chunk else { break };
+                    if messages.send(translator.message(chunk)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<W: Watched> Translator<W> {
+    fn message(&mut self, events: Vec<watcher::Result<Event<W::Wire>>>) -> Message {
+        let mut message = Message {
+            kind: W::KIND,
+            updates: Vec::new(),
+            version: None,
+            listed: None,
+            errors: 0,
+            undecodable: 0,
+            objects: 0,
+        };
+        for event in events {
+            match event {
+                Ok(event) => self.event(event, &mut message),
+                Err(error) => {
+                    warn!(kind = %W::KIND, %error, "watch failed, and is tried again");
+                    message.errors += 1;
+                }
+            }
+        }
+        message.objects = self.relist.len();
+        message
+    }
+
+    fn event(&mut self, event: Event<W::Wire>, message: &mut Message) {
+        match event {
+            Event::Init => self.relist.init(),
+            Event::InitApply(object) => {
+                if let Some(key) = noted::<W>(object.meta(), message) {
+                    self.relist.listed(key.clone());
+                    self.applied(key, object, message);
+                }
+            }
+            Event::Apply(object) => {
+                if let Some(key) = noted::<W>(object.meta(), message) {
+                    self.relist.applied(key.clone());
+                    self.applied(key, object, message);
+                }
+            }
+            Event::Delete(object) => {
+                if let Some(key) = noted::<W>(object.meta(), message) {
+                    self.relist.deleted(&key);
+                    W::gone(&self.context, &key, &mut message.updates);
+                }
+            }
+            Event::InitDone => {
+                for key in self.relist.done() {
+                    W::gone(&self.context, &key, &mut message.updates);
+                }
+                debug!(kind = %W::KIND, round = self.round, "list complete");
+                message.listed = Some(self.round);
+            }
+        }
+    }
+
+    fn applied(&self, key: W::Key, object: W::Wire, message: &mut Message) {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        if let Err(error) = W::applied(&self.context, key, object, &mut message.updates) {
+            warn!(kind = %W::KIND, namespace, name, error, "object can't be decoded; what was known of it stays");
+            message.undecodable += 1;
+        }
+    }
+}
+
+/// The object's key; its resourceVersion is noted.
+fn noted<W: Watched>(metadata: &ObjectMeta, message: &mut Message) -> Option<W::Key> {
+    message.version = message.version.max(version(metadata));
+    W::key(metadata)
+}
+
+/// An object's resourceVersion as a number: since Kubernetes 1.35 the API promises that these can be compared.
+fn version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_deref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
