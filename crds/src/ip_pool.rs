@@ -32,7 +32,7 @@ use crate::schema::pattern;
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
     /// The network, its host bits zero, in canonical text. It can't be changed.
-    #[schemars(regex(pattern = pattern::CIDR))]
+    #[schemars(length(max = 49), regex(pattern = pattern::CIDR))]
     #[x_kube(validation = Rule::new("isCIDR(self) && string(cidr(self).masked()) == self")
         .message("must be a network in canonical form with its host bits zero, such as 10.244.0.0/16 or fd00:10::/56"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("can't be changed: make another pool"))]

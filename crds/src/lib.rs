@@ -4,6 +4,8 @@
 //! Every list is atomic: one writer replaces it whole, so that the API server keeps no record per element.
 
 #![forbid(unsafe_code)]
+// The columns of one kube attribute share words such as type_ = "string": to the lint they are duplicates.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod address_group;
 pub mod bucket;

@@ -1,0 +1,209 @@
+//! What is published means the same to the one who reads it, or is not read at all.
+
+// What tests share may panic as they may: that is how a test fails.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use proptest::prelude::*;
+use selvage_crds::address_group::AddressGroupSpec;
+use selvage_crds::node_policy::NodePolicySpec;
+use selvage_crds::{Basis, codec, digest};
+use selvage_policy::compiled::NodePolicy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn basis() -> Basis {
+    Basis::from([("Pod".to_owned(), "1234".to_owned()), ("NetworkPolicy".to_owned(), "99".to_owned())])
+}
+
+fn through_json<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(value).expect("JSON")).expect("what was written")
+}
+
+proptest! {
+    #[test]
+    fn a_node_policy_comes_back(policy in common::node_policy(), teardown: bool) {
+        let spec = through_json(&codec::encode_node_policy(&policy, basis(), teardown).expect("canonical"));
+        let back = codec::decode_node_policy(&policy.node, &spec).expect("what was encoded");
+        prop_assert_eq!(digest::node_policy(&back), &*spec.digest);
+        prop_assert_eq!(digest::policy_set(&back), &*spec.policy_set);
+        prop_assert_eq!(back, policy);
+        prop_assert_eq!((spec.teardown, spec.basis), (teardown, basis()));
+    }
+
+    #[test]
+    fn a_slice_comes_back(slice in common::slice()) {
+        let spec = through_json(&codec::encode_slice(&slice, basis()).expect("canonical"));
+        prop_assert_eq!(&codec::decode_slice(&spec).expect("what was encoded"), &slice);
+        prop_assert_eq!(digest::slice(&slice), spec.digest);
+    }
+
+}
+
+proptest! {
+    // Each case tries every field of a policy.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_field_can_be_lost_from_a_random_policy(policy in common::node_policy()) {
+        let spec = codec::encode_node_policy(&policy, basis(), false).expect("canonical");
+        every_loss_is_seen(&spec, |spec| codec::decode_node_policy(&policy.node, spec).is_err());
+    }
+
+    #[test]
+    fn text_that_is_anything_makes_an_error_and_no_panic(policy in common::node_policy(), text in ".{0,20}") {
+        let spec = codec::encode_node_policy(&policy, basis(), false).expect("canonical");
+        let json = serde_json::to_value(&spec).expect("JSON");
+        for path in leaves(&json) {
+            let mut changed = json.clone();
+            *changed.pointer_mut(&path).expect("a leaf") = Value::String(text.clone());
+            if let Ok(spec) = serde_json::from_value::<NodePolicySpec>(changed) {
+                // Equal only where the text is what stood there.
+                let decoded = codec::decode_node_policy(&policy.node, &spec);
+                prop_assert!(decoded.is_err() || decoded.as_ref() == Ok(&policy), "{} took {:?}", path, text);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_field_can_be_lost_or_changed() {
+    let policy = common::everything();
+    let spec = codec::encode_node_policy(&policy, basis(), false).expect("canonical");
+    let refused = |spec: &NodePolicySpec| codec::decode_node_policy("node-1", spec).is_err();
+    assert!(every_loss_is_seen(&spec, refused) > 100);
+    assert!(every_change_is_seen(&spec, &["/teardown"], refused) > 100);
+    for slice in common::slices() {
+        let spec = codec::encode_slice(&slice, basis()).expect("canonical");
+        let refused = |spec: &AddressGroupSpec| codec::decode_slice(spec).is_err();
+        assert!(every_loss_is_seen(&spec, refused) >= 8);
+        assert!(every_change_is_seen(&spec, &[], refused) >= 9);
+    }
+}
+
+#[test]
+fn an_object_under_another_nodes_name_is_refused() {
+    let spec = codec::encode_node_policy(&common::everything(), basis(), false).expect("canonical");
+    let error = codec::decode_node_policy("node-2", &spec).expect_err("another node");
+    assert_eq!(error.path, "spec.digest");
+}
+
+#[test]
+fn digests_stay_as_they_are() {
+    // An operator and an agent of different versions compare them: with another value, FORMAT must be another too.
+    let policy = common::everything();
+    let [addresses, ports] = common::slices();
+    let digests = [
+        digest::node_policy(&NodePolicy::default()),
+        digest::node_policy(&policy),
+        digest::policy_set(&policy),
+        digest::slice(&addresses),
+        digest::slice(&ports),
+    ];
+    let expected = [
+        "3c68625ede134104971d12ad3b2ff998",
+        "3351d6ddae341ab49380d58fd5299d78",
+        "be9f35d626be3e61",
+        "0555444bf74ce9ac351ec5997b34115b",
+        "8537b1763cd1a62dcc7575624c77fba7",
+    ];
+    assert_eq!(digests, expected);
+}
+
+#[test]
+fn the_size_is_that_of_the_json() {
+    let spec = codec::encode_node_policy(&common::everything(), basis(), false).expect("canonical");
+    let json = serde_json::to_string(&spec).expect("JSON");
+    assert_eq!(codec::size(&spec).expect("a size"), json.len());
+}
+
+/// Removes each field of each object in turn; returns how many there were.
+fn every_loss_is_seen<T: Serialize + DeserializeOwned>(spec: &T, refused: impl Fn(&T) -> bool) -> usize {
+    let json = serde_json::to_value(spec).expect("JSON");
+    let fields = fields(&json);
+    for (parent, name) in &fields {
+        let mut pruned = json.clone();
+        let object = pruned.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
+        object.remove(name);
+        let seen = serde_json::from_value::<T>(pruned).map_or(true, |spec| refused(&spec));
+        assert!(seen, "{parent}/{name} was lost, and nobody noticed");
+    }
+    fields.len()
+}
+
+/// Changes each value in turn but those at `free`; returns how many there were.
+fn every_change_is_seen<T: Serialize + DeserializeOwned>(
+    spec: &T,
+    free: &[&str],
+    refused: impl Fn(&T) -> bool,
+) -> usize {
+    let json = serde_json::to_value(spec).expect("JSON");
+    let leaves = leaves(&json);
+    for path in &leaves {
+        if free.contains(&path.as_str()) {
+            continue;
+        }
+        let mut changed = json.clone();
+        let leaf = changed.pointer_mut(path).expect("a leaf");
+        *leaf = match leaf {
+            Value::Bool(value) => Value::Bool(!*value),
+            Value::Number(value) => Value::from(value.as_u64().expect("a natural number") ^ 1),
+            Value::String(value) => Value::String(another(value)),
+            _ => continue,
+        };
+        let seen = serde_json::from_value::<T>(changed).map_or(true, |spec| refused(&spec));
+        assert!(seen, "{path} was changed, and nobody noticed");
+    }
+    leaves.len()
+}
+
+/// Another text of the same form: with its last digit or letter replaced.
+fn another(text: &str) -> String {
+    let Some(last) = text.chars().last() else { return "x".to_owned() };
+    let other = match last {
+        '0'..='8' | 'a'..='e' => char::from_u32(u32::from(last) + 1).expect("a character"),
+        '9' => '1',
+        _ => 'a',
+    };
+    text.chars().take(text.chars().count() - 1).chain([other]).collect()
+}
+
+/// Every field of every object, but what is inside the basis: no schema can prune there, and nothing is enforced by it.
+fn fields(json: &Value) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    walk(json, "", &mut |path, value| {
+        if path == "/basis" {
+            return;
+        }
+        for name in value.as_object().into_iter().flat_map(|object| object.keys()) {
+            fields.push((path.to_owned(), name.clone()));
+        }
+    });
+    fields
+}
+
+/// The JSON pointer of every value that is neither list nor object, but what is inside the basis.
+fn leaves(json: &Value) -> Vec<String> {
+    let mut leaves = Vec::new();
+    walk(json, "", &mut |path, value| {
+        if !value.is_object() && !value.is_array() && !path.starts_with("/basis/") {
+            leaves.push(path.to_owned());
+        }
+    });
+    leaves
+}
+
+fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, value);
+    match value {
+        Value::Object(object) => {
+            object.iter().for_each(|(name, value)| walk(value, &format!("{path}/{name}"), visit));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, value)| walk(value, &format!("{path}/{n}"), visit));
+        }
+        _ => {}
+    }
+}
