@@ -130,9 +130,14 @@ pub fn echo(from: &Namespace, source: Option<IpAddr>, to: IpAddr, patience: Dura
 
 /// Sends a datagram with the token.
 pub fn send_udp(from: &Namespace, source: SocketAddr, to: SocketAddr, token: &Token) {
+    send_payload(from, source, to, token.bytes());
+}
+
+/// Sends a datagram, in fragments where it is too large for a frame.
+pub fn send_payload(from: &Namespace, source: SocketAddr, to: SocketAddr, payload: &[u8]) {
     let socket = from.run(|| UdpSocket::bind(source).unwrap());
     socket.set_broadcast(true).unwrap();
-    socket.send_to(token.bytes(), to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+    socket.send_to(payload, to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
 }
 
 /// Sends a packet of any protocol, headers by the kernel.

@@ -13,7 +13,7 @@ use selvage_policy::compiled::Action;
 use crate::agent::Agent;
 use crate::bed::{Bed, FAMILIES, Host};
 use crate::locks::{Lock, without};
-use crate::matrix::UDP;
+use crate::matrix::{Ask, UDP, check, yes};
 use crate::probe::{GRACE, PATIENCE, Token, send_udp};
 use crate::wire::Wire;
 use crate::world::{Narrow, World, ports, rule};
@@ -177,8 +177,7 @@ fn no_packet_is_lost_while_policies_that_allow_it_are_swapped() {
     for (chain, id) in [BEHIND, ("from_pod", "unknown-pod")] {
         assert_eq!(agent.counted(chain, id), 0, "packets fell out of the policies into {id} of {chain}");
     }
-    let receiver = Wire::attach(bed.pod(1).namespace, "eth0");
-    control(&bed, &receiver);
+    check(&bed, &[yes(bed.pod(0), bed.pod(1), Ask::Udp(9))]);
 }
 
 /// Chains that a transaction makes and leads a map's element to.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep, TcpHeader};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -155,30 +155,36 @@ pub fn multicast_mac(group: IpAddr) -> Mac {
 
 /// A packet of any protocol.
 pub fn packet(route: Route, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let Route { from_mac, to_mac, from, to } = route;
-    let builder = PacketBuilder::ethernet2(from_mac.0, to_mac.0);
-    let builder = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 255),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 255),
-        _ => panic!("{from} and {to} are of different families"),
-    };
     let mut frame = Vec::new();
-    builder.write(&mut frame, IpNumber(protocol), payload).unwrap();
+    headers(route).write(&mut frame, IpNumber(protocol), payload).unwrap();
     frame
 }
 
 /// A UDP datagram.
 pub fn udp(route: Route, from_port: u16, to_port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    headers(route).udp(from_port, to_port).write(&mut frame, payload).unwrap();
+    frame
+}
+
+/// A TCP segment with the flags SYN, ACK and FIN.
+pub fn tcp(route: Route, from_port: u16, to_port: u16, flags: [bool; 3], payload: &[u8]) -> Vec<u8> {
+    let [syn, ack, fin] = flags;
+    let mut header = TcpHeader::new(from_port, to_port, 1, 1024);
+    (header.syn, header.ack, header.fin) = (syn, ack, fin);
+    let mut frame = Vec::new();
+    headers(route).tcp_header(header).write(&mut frame, payload).unwrap();
+    frame
+}
+
+fn headers(route: Route) -> PacketBuilderStep<IpHeaders> {
     let Route { from_mac, to_mac, from, to } = route;
     let builder = PacketBuilder::ethernet2(from_mac.0, to_mac.0);
-    let builder = match (from, to) {
+    match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
         (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
         _ => panic!("{from} and {to} are of different families"),
-    };
-    let mut frame = Vec::new();
-    builder.udp(from_port, to_port).write(&mut frame, payload).unwrap();
-    frame
+    }
 }
 
 /// An ICMPv6 message with hop limit 255, as neighbour discovery demands.
@@ -233,14 +239,4 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
     })
-}
-
-/// The next protocol of a frame, where it is IP.
-pub fn protocol_of(frame: &[u8]) -> Option<u8> {
-    let (kind, packet) = (frame.get(12..14)?, frame.get(14..)?);
-    match kind {
-        [0x08, 0x00] => Some(Ipv4Header::from_slice(packet).ok()?.0.protocol.0),
-        [0x86, 0xdd] => Some(Ipv6Header::from_slice(packet).ok()?.0.next_header.0),
-        _ => None,
-    }
 }
