@@ -123,10 +123,10 @@ impl<'a> GroupSets<'a> {
     }
 }
 
+/// The low 96 bits of the group's id, which is a hash: with a million groups the chance of any two being equal is below
+/// 10^-17, and the name leaves room for a generation within 31 bytes.
 fn group_name(prefix: char, family: Family, group: GroupId) -> Name {
-    let mut hex = group.to_string();
-    hex.truncate(24);
-    format!("{prefix}{}-{hex}", family_digit(family)).into()
+    format!("{prefix}{}-{:024x}", family_digit(family), group.0 & (u128::MAX >> 32)).into()
 }
 
 enum Nets {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use selvage_policy::compiled::{EndpointKey, GroupId, Member, NodePolicy, PolicyKey, ProfileId};
 
-use crate::model::{Chain, Name, Rule, Ruleset, Set};
+use crate::model::{Chain, Expr, Name, Rule, Ruleset, Set};
 
 pub use expr::set_capacity;
 
@@ -178,6 +178,7 @@ pub fn render(policy: &NodePolicy, groups: &Groups, facts: &LocalFacts, settings
     let mut output = Rendered::default();
     profile::render(policy, groups, facts, settings, &mut output);
     base::render(facts, settings, &mut output);
+    output.drop_unused_sets();
     output
 }
 
@@ -190,6 +191,19 @@ pub fn closed(facts: &LocalFacts, settings: &Settings) -> Ruleset {
 }
 
 impl Rendered {
+    /// A set may have been made for an alternative that another condition of its rule then ruled out.
+    fn drop_unused_sets(&mut self) {
+        let rules = self.ruleset.chains.values().flat_map(|chain| &chain.rules);
+        let used: BTreeSet<&Name> = rules
+            .flat_map(|rule| &rule.expressions)
+            .filter_map(|expression| match expression {
+                Expr::Lookup { set, .. } | Expr::VerdictMap { map: set, .. } => Some(set),
+                _ => None,
+            })
+            .collect();
+        self.ruleset.sets.retain(|name, _| used.contains(name));
+    }
+
     fn add_chain(&mut self, name: &Name, chain: Chain) {
         self.ruleset.chains.insert(name.clone(), chain);
     }

@@ -63,13 +63,16 @@ pub(super) fn expand(
     rules
 }
 
+/// Groups that can't be used, as addresses or (true) as ports.
+type Broken = BTreeSet<(GroupId, bool)>;
+
 /// Groups of the rule that can't be used, noted as problems.
 fn broken_groups(
     wanted: &Rule,
     policy: &PolicyKey,
     sets: &mut GroupSets<'_>,
     output: &mut Rendered,
-) -> BTreeSet<GroupId> {
+) -> Broken {
     let terms = wanted.source.iter().chain(&wanted.destination).flat_map(|term| &term.groups);
     let services = wanted.services.iter().filter_map(|service| match service {
         Service::Group(group) => Some(group),
@@ -84,7 +87,7 @@ fn broken_groups(
             Err(Unusable::Incomplete) => Problem::GroupIncomplete { policy, group },
             Err(Unusable::Kind) => Problem::GroupKind { policy, group },
         });
-        broken.insert(group);
+        broken.insert((group, ports));
     }
     broken
 }
@@ -114,12 +117,7 @@ struct ServiceMatch {
     group: Option<GroupId>,
 }
 
-fn services(
-    wanted: &Rule,
-    broken: &BTreeSet<GroupId>,
-    names: &NamedPorts,
-    output: &mut Rendered,
-) -> Vec<ServiceMatch> {
+fn services(wanted: &Rule, broken: &Broken, names: &NamedPorts, output: &mut Rendered) -> Vec<ServiceMatch> {
     let any = || ServiceMatch { test: ServiceTest { family: None, expressions: Vec::new() }, group: None };
     if wanted.services.is_empty() {
         return vec![any()];
@@ -127,7 +125,7 @@ fn services(
     let joined = ports::join(&wanted.services);
     let tests = joined.iter().filter_map(|service| match service {
         // The rule was closed to a drop: whatever the group might hold is in it.
-        Service::Group(group) if broken.contains(group) => Some(any()),
+        Service::Group(group) if broken.contains(&(*group, true)) => Some(any()),
         Service::Group(group) => Some(ServiceMatch { group: Some(*group), ..any() }),
         service => Some(ServiceMatch { test: ports::service(service, names, output)?, group: None }),
     });
@@ -139,7 +137,7 @@ fn matches(
     wanted: &Rule,
     service: &ServiceMatch,
     family: Family,
-    broken: &BTreeSet<GroupId>,
+    broken: &Broken,
     sets: &mut GroupSets<'_>,
     output: &mut Rendered,
 ) -> Alternatives {
@@ -167,8 +165,8 @@ fn matches(
     alternatives
 }
 
-fn names_any(term: &AddressTerm, groups: &BTreeSet<GroupId>) -> bool {
-    term.groups.iter().any(|group| groups.contains(group))
+fn names_any(term: &AddressTerm, broken: &Broken) -> bool {
+    term.groups.iter().any(|group| broken.contains(&(*group, false)))
 }
 
 fn product(a: &[Vec<Expr>], b: &[Vec<Expr>]) -> Alternatives {
