@@ -70,8 +70,9 @@ pub struct Table {
     pub standing: Standing,
     /// True where the table is switched off (`dormant`), so that none of it applies; [`Op::AddTable`] switches it on.
     pub dormant: bool,
-    /// Its content. A rule that was not understood has an id that begins with [`super::UNREADABLE`]; a set has a key
-    /// of no parts. Neither equals any wish.
+    /// Its chains and sets. A rule that was not understood has an id that begins with [`super::UNREADABLE`], such a
+    /// set has a key of no parts, and neither equals any wish. Left out is what does nothing without a rule that
+    /// names it and that would be seen: named objects, flowtables, and a rule's own anonymous sets.
     pub ruleset: Ruleset,
     /// What was not understood, for the log.
     pub unreadable: Vec<String>,
@@ -262,7 +263,7 @@ impl Connection {
             let op = index.map_or_else(|| "the transaction as a whole".into(), name);
             let rejection = Rejection { index, op, errno: answer.errno, text: answer.text };
             // An operation of many messages is refused once, not once for each.
-            if !rejections.contains(&rejection) {
+            if rejections.last() != Some(&rejection) {
                 rejections.push(rejection);
             }
         }

@@ -25,12 +25,9 @@ pub struct Conntrack {
     socket: NetfilterSocket,
 }
 
-/// An entry by all that names it.
+/// An entry by the attributes that name it.
 #[derive(Debug)]
-struct Entry {
-    family: NetfilterProtoFamily,
-    attributes: Vec<(u16, Vec<u8>)>,
-}
+pub(super) struct Entry(Vec<(u16, Vec<u8>)>);
 
 impl Conntrack {
     /// Connects. Needs CAP_NET_ADMIN.
@@ -55,7 +52,7 @@ impl Conntrack {
         for (family, _) in families.into_iter().filter(|(_, wanted)| *wanted) {
             let entries = self.entries(family, addresses)?;
             for entries in entries.chunks(DELETIONS) {
-                deleted += self.delete_entries(entries)?;
+                deleted += self.delete_entries(family, entries)?;
             }
         }
         Ok(deleted)
@@ -74,23 +71,26 @@ impl Conntrack {
             &request,
             &mut entries,
             Vec::clear,
-            |entries: &mut Vec<Entry>, message| {
-                entries.extend(entry(family, message, addresses)?);
+            |entries: &mut Vec<_>, message| {
+                entries.extend(entry(message, addresses)?);
                 Ok(())
             },
         )?;
         Ok(entries)
     }
 
-    fn delete_entries(&mut self, entries: &[Entry]) -> Result<usize, ReadError> {
+    fn delete_entries(
+        &mut self,
+        family: NetfilterProtoFamily,
+        entries: &[Entry],
+    ) -> Result<usize, ReadError> {
         let mut bytes = Vec::new();
-        for entry in entries {
+        for Entry(attributes) in entries {
             let sequence = self.socket.sequence(1);
-            let attributes = entry
-                .attributes
+            let attributes = attributes
                 .iter()
                 .map(|(kind, value)| ConntrackAttribute::Other(DefaultNla::new(*kind, value.clone())));
-            let header = NetfilterHeader::new(entry.family, 0, 0);
+            let header = NetfilterHeader::new(family, 0, 0);
             let message = NetfilterMessage::new(header, ConntrackMessage::Delete(attributes.collect()));
             encode::append(&mut bytes, NLM_F_REQUEST | NLM_F_ACK, sequence, message)
                 .map_err(|error| Malformed::new(error.to_string()))?;
@@ -111,11 +111,7 @@ impl Conntrack {
 }
 
 /// The entry, where it has one of the addresses.
-fn entry(
-    family: NetfilterProtoFamily,
-    message: &Message<'_>,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<Option<Entry>, Malformed> {
+pub(super) fn entry(message: &Message<'_>, addresses: &BTreeSet<IpAddr>) -> Result<Option<Entry>, Malformed> {
     if message.kind != uapi::SUBSYS << 8 | uapi::NEW {
         return Ok(None);
     }
@@ -130,7 +126,7 @@ fn entry(
     }
     let attributes = [(uapi::TUPLE_ORIG | NLA_F_NESTED, original), (uapi::ID, id), (uapi::ZONE, zone)];
     let attributes = attributes.into_iter().filter_map(|(kind, value)| Some((kind, value?.to_vec())));
-    Ok(concerned.then(|| Entry { family, attributes: attributes.collect() }))
+    Ok(concerned.then(|| Entry(attributes.collect())))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

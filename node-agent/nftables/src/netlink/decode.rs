@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 pub(super) use self::element::SetElements;
 use super::connection::Counts;
-use super::wire::{Malformed, Message, among, attributes, be32, be64, optional_be32, required, text};
+use super::wire::{
+    Malformed, Message, among, attributes, be32, be64, messages, optional_be32, required, text,
+};
 use super::{UNREADABLE, uapi};
 use crate::model::{BaseChain, Chain, ChainKind, Elements, Hook, Name, Rule, Ruleset, Set};
 
@@ -25,6 +27,31 @@ pub(super) struct Content {
     rules: Vec<(Name, Rule)>,
     sets: BTreeMap<Name, Result<set::Definition, String>>,
     elements: BTreeMap<Name, Result<Elements, String>>,
+}
+
+/// The table in recorded netlink messages: replies to dumps of chains, rules, sets and elements, one after another
+/// and in that order. With it comes what was not understood, as in [`super::Table::unreadable`].
+///
+/// # Errors
+/// The messages do not fit their lengths, or lack what every message of their kind has.
+pub fn recorded(table: &str, bytes: &[u8]) -> Result<(Ruleset, Vec<String>), Malformed> {
+    let mut content = Content::default();
+    let mut elements: BTreeMap<Name, SetElements> = BTreeMap::new();
+    for message in messages(bytes) {
+        let message = message?;
+        content.chain(table, &message)?;
+        content.rule(table, &message)?;
+        content.set(table, &message)?;
+        if message.kind == nftables(uapi::message::NEWSETELEM) && is_of(message.attributes()?, table)? {
+            let [set] = among(message.attributes()?, [uapi::element::LIST_SET])?;
+            let set = Name::from(text(set, "the elements' set")?);
+            elements.entry(set).or_default().message(&message)?;
+        }
+    }
+    for set in content.set_names() {
+        content.elements(&set, elements.remove(&set).unwrap_or_default());
+    }
+    Ok(content.finish())
 }
 
 /// The flags and owner of a table.
@@ -162,8 +189,12 @@ impl Content {
         if message.kind != nftables(uapi::message::NEWSET) || !is_of(bytes, table)? {
             return Ok(());
         }
-        let [name] = among(bytes, [uapi::set::NAME])?;
+        let [name, flags] = among(bytes, [uapi::set::NAME, uapi::set::FLAGS])?;
         let name = Name::from(text(name, "a set's name")?);
+        if optional_be32(flags, "a set's flags")?.unwrap_or(0) & uapi::set::F_ANONYMOUS != 0 {
+            // It comes and goes with its rule, and can't be deleted by itself.
+            return Ok(());
+        }
         self.sets.insert(name, set::definition(bytes).map_err(|why| why.to_string()));
         Ok(())
     }

@@ -49,6 +49,14 @@ pub enum InvalidOp {
     Size(usize),
 }
 
+/// The datagram that a transaction for a table becomes: for tests, benchmarks and reports.
+///
+/// # Errors
+/// The place of an operation that can't be expressed, and why.
+pub fn encoded(table: &str, transaction: &Transaction) -> Result<Vec<u8>, (usize, InvalidOp)> {
+    Ok(Encoder { table, table_flags: 0 }.batch(transaction, 0)?.bytes)
+}
+
 /// A transaction as the kernel takes it.
 #[derive(Debug)]
 pub(super) struct Batch {

@@ -19,7 +19,12 @@ mod uapi;
 mod watch;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use connection::{Connection, Counts, Ownership, Settings, Standing, Table};
+pub use decode::recorded;
+pub use encode::encoded;
 pub use error::{CommitError, InvalidOp, Malformed, ReadError, Rejection};
 pub use watch::{Change, Watch};
 

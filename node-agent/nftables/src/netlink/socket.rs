@@ -166,23 +166,30 @@ impl NetfilterSocket {
             .map_err(|error| Malformed::new(error.to_string()))?;
         self.send(&bytes)?;
         let mut steady = true;
+        let mut read = Ok(());
         loop {
             let Some(datagram) = self.receive(true)? else { continue };
             for message in messages(datagram) {
-                let message = message?;
-                // What is left of an earlier request that failed half-way.
-                if message.sequence != sequence {
-                    continue;
-                }
+                let message = match message {
+                    // What is left of an earlier request that failed half-way.
+                    Ok(message) if message.sequence != sequence => continue,
+                    Ok(message) => message,
+                    Err(error) => {
+                        read = read.and(Err(error));
+                        break;
+                    }
+                };
                 steady &= message.flags & NLM_F_DUMP_INTR == 0;
+                // The reply is taken to its end even where it can't be read: the kernel starts no other before.
                 match message.kind {
                     NLMSG_DONE | NLMSG_ERROR => {
                         return match error_number(message.payload) {
-                            0 => Ok(steady),
+                            0 => Ok(read.map(|()| steady)?),
                             errno => Err(ReadError::Refused(errno)),
                         };
                     }
-                    _ => each(&message)?,
+                    _ if read.is_ok() => read = each(&message),
+                    _ => {}
                 }
             }
         }
@@ -222,7 +229,7 @@ fn error_number(payload: &[u8]) -> i32 {
 }
 
 /// The acknowledgement or error that a message is, if it is one.
-fn answer(message: &Message<'_>) -> Option<Answer> {
+pub(super) fn answer(message: &Message<'_>) -> Option<Answer> {
     if message.kind != NLMSG_ERROR {
         return None;
     }

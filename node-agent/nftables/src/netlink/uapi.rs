@@ -78,6 +78,7 @@ pub(super) mod set {
     pub const FIELD_LEN: u16 = 1;
     /// `NFT_DATA_VERDICT`, the data type of a verdict map.
     pub const DATA_VERDICT: u32 = 0xffff_ff00;
+    pub const F_ANONYMOUS: u32 = 0x1;
     pub const F_INTERVAL: u32 = 0x4;
     pub const F_MAP: u32 = 0x8;
     pub const F_CONCAT: u32 = 0x80;
@@ -85,6 +86,7 @@ pub(super) mod set {
 
 /// `NFTA_SET_ELEM_*` and `NFTA_SET_ELEM_LIST_*`.
 pub(super) mod element {
+    pub const LIST_SET: u16 = 2;
     pub const LIST_ELEMENTS: u16 = 3;
     pub const KEY: u16 = 1;
     pub const DATA: u16 = 2;

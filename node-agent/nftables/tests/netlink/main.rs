@@ -6,7 +6,10 @@
 mod netns;
 mod sample;
 
+mod codec;
 mod conntrack;
+mod corrupt;
+mod independent;
 mod limits;
 mod ownership;
 mod refusals;

@@ -195,6 +195,21 @@ fn rules_of_others_are_never_taken_for_ours() {
 }
 
 #[test]
+fn the_anonymous_set_of_a_foreign_rule_goes_with_it() {
+    let namespace = Namespace::new();
+    let mut connection = connect(&namespace, Ownership::Plain);
+    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![] };
+    let wish = Ruleset { chains: BTreeMap::from([("from_pod".into(), chain)]), sets: BTreeMap::new() };
+    connection.commit(&creation(&wish)).unwrap();
+    namespace.nft("add rule inet selvage from_pod ip saddr { 10.0.0.1, 10.0.0.2 } accept");
+    let seen = connection.read().unwrap().unwrap().ruleset;
+    assert_eq!(seen.sets, BTreeMap::new());
+    assert_eq!(seen.chains["from_pod"].rules.len(), 1);
+    connection.commit(&[Op::FlushChain { name: "from_pod".into() }].into_iter().collect()).unwrap();
+    assert_same(&connection.read().unwrap().unwrap().ruleset, &wish);
+}
+
+#[test]
 fn counters_count_by_chain_and_id() {
     let namespace = Namespace::new();
     let mut connection = connect(&namespace, Ownership::Owned);
