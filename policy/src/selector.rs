@@ -229,7 +229,7 @@ fn write_parts(f: &mut fmt::Formatter<'_>, parts: &[Selector], between: &str) ->
 }
 
 /// A string in quotes, so that nothing in it can be taken for syntax.
-struct Quoted<'a>(&'a str);
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

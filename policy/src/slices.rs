@@ -44,7 +44,7 @@ impl SlicedGroup {
     /// A group that was never published: every slice is to be written. `epoch` is 1 unless objects of the same group
     /// are still around, then above theirs.
     pub fn new(epoch: u64, members: impl IntoIterator<Item = Member>) -> Self {
-        let members: Vec<Member> = members.into_iter().collect();
+        let members: Vec<Member> = members.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let count = grown(1, &members);
         Self { epoch, slices: deal(count, members) }
     }
@@ -193,4 +193,16 @@ fn hash_address(hasher: &mut blake3::Hasher, address: std::net::IpAddr) {
         std::net::IpAddr::V4(v4) => hasher.update(b"4").update(&v4.octets()),
         std::net::IpAddr::V6(v6) => hasher.update(b"6").update(&v6.octets()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_chosen_to_collide_make_no_more_slices_than_the_limit() {
+        let member = Member::Port([10, 0, 0, 1].into(), 6, 80);
+        assert_eq!(grown(1, &[member; SLICE_LIMIT]), 1);
+        assert_eq!(grown(1, &[member; SLICE_LIMIT + 1]), MAX_SLICES);
+    }
 }

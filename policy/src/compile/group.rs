@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::compiled::{GroupId, GroupKind, NamedPort};
 use crate::model::{Namespaces, PodSet};
-use crate::selector::Selector;
+use crate::selector::{Quoted, Selector};
 
 /// The label that every namespace carries with its own name (the API server sets it, and so does the index).
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -27,7 +27,7 @@ impl GroupSpec {
     pub(crate) fn id(&self) -> GroupId {
         let kind = match &self.port {
             None => "addresses".to_owned(),
-            Some(port) => format!("ports {} {:?}", port.protocol, port.name),
+            Some(port) => format!("ports {} {}", port.protocol, Quoted(&port.name)),
         };
         GroupId(hash128(&format!("{kind}\n{}", self.pods)))
     }
@@ -62,7 +62,7 @@ impl PodSet {
 impl fmt::Display for PodSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespaces {
-            Namespaces::Named(name) => write!(f, "namespace {name:?}")?,
+            Namespaces::Named(name) => write!(f, "namespace {}", Quoted(name))?,
             Namespaces::Matching(selector) => write!(f, "namespaces {selector}")?,
         }
         write!(f, "\npods {}", self.pods)

@@ -155,7 +155,9 @@ fn pod_set() -> impl Strategy<Value = PodSet> {
         3 => selector().prop_map(Namespaces::Matching),
         1 => by_name,
     ];
-    (namespaces, selector()).prop_map(|(namespaces, pods)| PodSet { namespaces, pods })
+    let any = (namespaces, selector()).prop_map(|(namespaces, pods)| PodSet { namespaces, pods });
+    // Often enough everybody, so that policies meet.
+    prop_oneof![3 => any, 1 => Just(PodSet::all())]
 }
 
 fn entity() -> impl Strategy<Value = Entity> {
