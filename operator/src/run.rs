@@ -82,58 +82,78 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
     let refused = |error| Error::Admin { address: args.listen, error };
     let listener = TcpListener::bind(args.listen).await.map_err(refused)?;
     let admin = axum::serve(listener, admin::router(metrics.clone(), ready));
-
-    let me = identity();
-    info!(identity = me, namespace = args.namespace, listen = %args.listen, "operator starts");
-    let (mut elector, fence) =
-        Elector::new(client.clone(), &args.namespace, &args.lease_name, me.clone(), Terms::default());
-    let (messages, receiver) = mpsc::channel(BACKLOG);
-    let context = Context { namespace: Arc::from(args.namespace.as_str()) };
-    let tasks = JoinSet::new();
-    let watches = Watches { client: client.clone(), context, messages, relist: BTreeMap::new(), tasks }
-        .start::<Namespace>()
-        .start::<Node>()
-        .start::<Pod>()
-        .start::<NetworkPolicy>()
-        .start::<NodePolicy>()
-        .start::<AddressGroup>()
-        .start::<NetworkPolicyStatus>()
-        .start::<IPPool>();
-    let Watches { relist, tasks: _watching, .. } = watches;
-
-    let core = Core::new(
-        &args.namespace,
-        Pools::new(args.pod_cidrs),
-        Inputs { messages: receiver, relist, fence: fence.clone(), missing },
-        publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
-        status::Writer::new(client, &me, fence),
-        metrics,
-    );
     let (stop, stopped) = watch::channel(false);
-    let work = core.run(stopped);
-    tokio::pin!(work);
-    let ended = tokio::select! {
-        error = elector.run() => return Err(error.into()),
-        result = &mut work => result,
-        result = admin.into_future() => return result.map_err(refused),
-        _ = terminate.recv() => finish(&mut elector, &stop, work).await,
-        _ = interrupt.recv() => finish(&mut elector, &stop, work).await,
+    let operator = Operator { identity: identity(), terms: Terms::default(), metrics, missing };
+    info!(identity = operator.identity, namespace = args.namespace, listen = %args.listen, "operator starts");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+        // The receiver goes with the process; until then the sender must stay.
+        stop.closed().await;
+    });
+    let result = tokio::select! {
+        result = operator.run(client, &args, stopped) => result,
+        result = admin.into_future() => result.map_err(refused),
     };
-    elector.release().await;
     info!("operator ends");
-    Ok(ended?)
+    result
 }
 
-/// Lets the writes under way end, with the lease renewed meanwhile.
-async fn finish(
-    elector: &mut Elector,
-    stop: &watch::Sender<bool>,
-    work: impl Future<Output = Result<(), core::Error>>,
-) -> Result<(), core::Error> {
-    stop.send_replace(true);
-    tokio::select! {
-        result = work => result,
-        // The writes notice by themselves that the lease is gone.
-        _ = elector.run() => Ok(()),
+/// One replica.
+pub struct Operator {
+    /// A name that no other replica has.
+    pub identity: String,
+    /// The times of the election.
+    pub terms: Terms,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Told which lists are not complete.
+    pub missing: watch::Sender<Vec<Kind>>,
+}
+
+impl Operator {
+    /// Works until `stop` is true, then lets the writes under way end and hands the lease over.
+    ///
+    /// # Errors
+    /// When this process must not go on.
+    pub async fn run(
+        self,
+        client: Client,
+        args: &args::Run,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let Self { identity, terms, metrics, missing } = self;
+        let (mut elector, fence) =
+            Elector::new(client.clone(), &args.namespace, &args.lease_name, identity.clone(), terms);
+        let (messages, receiver) = mpsc::channel(BACKLOG);
+        let context = Context { namespace: Arc::from(args.namespace.as_str()) };
+        let (relist, tasks) = (BTreeMap::new(), JoinSet::new());
+        let Watches { relist, tasks: _watching, .. } =
+            Watches { client: client.clone(), context, messages, relist, tasks }
+                .start::<Namespace>()
+                .start::<Node>()
+                .start::<Pod>()
+                .start::<NetworkPolicy>()
+                .start::<NodePolicy>()
+                .start::<AddressGroup>()
+                .start::<NetworkPolicyStatus>()
+                .start::<IPPool>();
+        let core = Core::new(
+            &args.namespace,
+            Pools::new(args.pod_cidrs.clone()),
+            Inputs { messages: receiver, relist, fence: fence.clone(), missing },
+            publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
+            status::Writer::new(client, &identity, fence),
+            metrics,
+        );
+        tokio::select! {
+            error = elector.run() => return Err(error.into()),
+            result = core.run(stop) => result?,
+        }
+        elector.release().await;
+        Ok(())
     }
 }

@@ -144,13 +144,15 @@ async fn remove<K>(api: &Api<K>, but: &BTreeSet<String>) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let all = list(api, &made_by_the_operator()).await?;
-    stream::iter(all.iter().map(ResourceExt::name_any).filter(|name| !but.contains(name)))
+    let mut names: Vec<String> =
+        list(api, &made_by_the_operator()).await?.iter().map(ResourceExt::name_any).collect();
+    names.retain(|name| !but.contains(name));
+    stream::iter(names.clone())
         .map(|name| delete(api, name))
         .buffer_unordered(CONCURRENCY)
         .try_collect::<Vec<()>>()
         .await?;
-    info!(kind = &*K::kind(&()), count = all.len(), "removed");
+    info!(kind = &*K::kind(&()), count = names.len(), "removed");
     Ok(())
 }
 

@@ -80,3 +80,6 @@ impl fmt::Display for Issue {
         write!(f, "{}: {}", self.path, self.message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ impl Elector {
 
     fn lease(&self, from: Option<&Record>, holder: &str, duration: Duration) -> Lease {
         let now = MicroTime(Timestamp::now());
-        let taken = from.is_none_or(|record| record.holder != holder);
+        let taken = !holder.is_empty() && from.is_none_or(|record| record.holder != holder);
         let transitions = from.map_or(0, |record| record.transitions);
         Lease {
             metadata: ObjectMeta {

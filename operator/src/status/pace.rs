@@ -77,7 +77,8 @@ mod tests {
         };
         let burst = written(&mut pace, now, 0..1000);
         assert_eq!(burst, 26, "half a second's worth, and the one that uses it up");
-        assert_eq!(written(&mut pace, now + Duration::from_secs(1), 1000..2000), 50);
-        assert_eq!(written(&mut pace, now + Duration::from_secs(2), 2000..3000), 50);
+        let later = (1..=100u32)
+            .map(|n| written(&mut pace, now + Duration::from_millis(20) * n, 1000 * n..1000 * (n + 1)));
+        assert_eq!(later.sum::<usize>(), 100, "in two seconds");
     }
 }
