@@ -121,8 +121,7 @@ fn key(containerfile: &Path, rootfs: &Path, content: &[PathBuf]) -> Result<Strin
 
 /// Builds with buildah, in a store of our own that is empty again afterwards.
 fn bud(reference: &str, containerfile: &Path, context: &Path, archive: &Path) -> Result<()> {
-    let cache =
-        std::env::var_os("SELVAGE_CACHE").map_or_else(|| PathBuf::from("/var/cache/selvage"), PathBuf::from);
+    let cache = crate::cache();
     let buildah = || {
         let mut buildah = Command::new("buildah");
         buildah.arg("--storage-driver=vfs");

@@ -1,13 +1,12 @@
 //! The chart as one plain manifest, for those who install without Helm.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::command;
+use crate::{command, helm};
 
 /// What to render.
 #[derive(clap::Args)]
@@ -34,7 +33,7 @@ pub struct Args {
 
 /// Writes the manifest.
 pub fn write(root: &Path, args: &Args) -> Result<()> {
-    let mut helm = Command::new(find_helm(args.helm.as_deref())?);
+    let mut helm = Command::new(helm::find(args.helm.as_deref())?);
     helm.args(["template", "selvage"]).arg(root.join("charts/selvage"));
     // The hook is Helm's: without Helm, `kubectl delete` asks nobody first.
     helm.args(["--no-hooks", "--namespace", &args.namespace]);
@@ -69,22 +68,4 @@ fn header(namespace: &str) -> String {
              pod-security.kubernetes.io/enforce: privileged\n",
         version = env!("CARGO_PKG_VERSION"),
     )
-}
-
-/// The helm program: the one named, the newest in the cache of built tools, or PATH's.
-fn find_helm(named: Option<&Path>) -> Result<PathBuf> {
-    if let Some(named) = named {
-        return Ok(named.to_owned());
-    }
-    let cache =
-        env::var_os("SELVAGE_CACHE").map_or_else(|| PathBuf::from("/var/cache/selvage"), PathBuf::from);
-    let built = fs::read_dir(cache.join("bin")).into_iter().flatten().flatten();
-    let helms = built.map(|entry| entry.path().join("helm")).filter(|helm| helm.is_file());
-    let newest = helms.max_by_key(|helm| fs::metadata(helm).and_then(|meta| meta.modified()).ok());
-    let path = env::var_os("PATH").unwrap_or_default();
-    let in_path = || env::split_paths(&path).map(|folder| folder.join("helm")).find(|helm| helm.is_file());
-    match newest.or_else(in_path) {
-        Some(helm) => Ok(helm),
-        None => bail!("helm is missing: run `make setup`, which builds it, or name one by HELM"),
-    }
 }

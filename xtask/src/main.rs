@@ -2,15 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-mod command;
-mod generate;
-mod images;
-mod install;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use xtask::{generate, images, install};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Generators and checks of the Selvage workspace")]

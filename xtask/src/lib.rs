@@ -1,0 +1,17 @@
+//! Generators and checks of the workspace.
+
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod generate;
+pub mod helm;
+pub mod images;
+pub mod install;
+
+use std::env;
+use std::path::PathBuf;
+
+/// The folder of everything that is expensive to make, shared with the Makefile and the test bed.
+fn cache() -> PathBuf {
+    env::var_os("SELVAGE_CACHE").map_or_else(|| PathBuf::from("/var/cache/selvage"), PathBuf::from)
+}
