@@ -10,7 +10,7 @@ use crate::probe::{Attempt, GRACE, PATIENCE, Tcp, Token, listen, receives};
 use crate::world::{Narrow, World, allow, host, ports};
 
 /// An open TCP connection, both ends.
-struct Connection {
+pub struct Connection {
     client: TcpStream,
     server: TcpStream,
 }
@@ -26,7 +26,7 @@ impl Connection {
     }
 
     /// Fails unless each end hears the other.
-    fn lives(&self) {
+    pub fn lives(&self) {
         let (client, server) = (&self.client, &self.server);
         for (mut speaker, mut hearer) in [(client, server), (server, client)] {
             speaker.write_all(b"alive").unwrap();
@@ -38,7 +38,7 @@ impl Connection {
 }
 
 /// Connections to pod 1's port 80 in both families, from its own node's pod 0 and from another node's.
-fn connections(bed: &Bed, listener: &TcpListener) -> Vec<Connection> {
+pub fn connections(bed: &Bed, listener: &TcpListener) -> Vec<Connection> {
     FAMILIES
         .iter()
         .flat_map(|family| [bed.pod(0), bed.far_pod()].map(|from| (from, *family)))
@@ -173,7 +173,7 @@ const SERVICE: [&str; 2] = ["10.96.0.10", "fd00:10:96::10"];
 
 /// What kube-proxy does for a Service with one endpoint: the port and address are translated, and what comes back to
 /// its own sender is masqueraded.
-fn service(bed: &Bed, endpoint: Host<'_>) {
+pub fn service(bed: &Bed, endpoint: Host<'_>) {
     let [v4, v6] = SERVICE;
     let (to4, to6) = (endpoint.addresses.v4, endpoint.addresses.v6);
     bed.node.nft(&format!(

@@ -228,61 +228,6 @@ fn broadcast_and_multicast_to_the_node() {
 }
 
 #[test]
-fn a_pod_that_is_not_known_yet() {
-    // Pod 1 runs and has its addresses; nobody has told the node.
-    let bed = Bed::new(2);
-    let world = World::of(&[bed.pod(0)]);
-    let [known, unknown] = [0, 1].map(|pod| Wire::attach(bed.pod(pod).namespace, "eth0"));
-    let outside = Wire::attach(&bed.far, "uplink");
-    let inbox = bed.node.run(|| UdpSocket::bind("[::]:7000").unwrap());
-    for family in FAMILIES {
-        let [zero, one] = [0, 1].map(|pod| SocketAddr::new(bed.pod(pod).addresses.of(family), 0));
-        let to = |address: IpAddr| SocketAddr::new(address, 7000);
-        let from_unknown = |destination: IpAddr| {
-            let namespace = bed.pod(1).namespace;
-            move |token: &Token| send_udp(namespace, one, to(destination), token)
-        };
-        let closed_for =
-            |locks: &[Lock], attack: Attack<'_>| closed_by(&bed, &world, bed.pod(0), locks, &attack);
-        closed_for(
-            &[SOURCE, UNKNOWN_FROM],
-            Attack {
-                send: &from_unknown(zero.ip()),
-                arrives: &|token, patience| known.sees(token, patience),
-            },
-        );
-        closed_for(
-            &[SOURCE, UNKNOWN_FROM],
-            Attack {
-                send: &from_unknown(OUTSIDE.of(family)),
-                arrives: &|token, patience| outside.sees(token, patience),
-            },
-        );
-        closed_for(
-            &[SOURCE, UNKNOWN_LOCAL],
-            Attack {
-                send: &from_unknown(NODE.of(family)),
-                arrives: &|token, patience| receives(&inbox, token, patience),
-            },
-        );
-        closed_for(
-            &[UNKNOWN_TO],
-            Attack {
-                send: &|token| send_udp(bed.pod(0).namespace, zero, to(one.ip()), token),
-                arrives: &|token, patience| unknown.sees(token, patience),
-            },
-        );
-        closed_for(
-            &[UNKNOWN_TO],
-            Attack {
-                send: &|token| send_udp(&bed.far, (OUTSIDE.of(family), 0).into(), to(one.ip()), token),
-                arrives: &|token, patience| unknown.sees(token, patience),
-            },
-        );
-    }
-}
-
-#[test]
 fn hairpin_forged_by_a_neighbour() {
     // Pod 0 sends pod 1 a packet that claims to come from pod 1 itself, as one that comes back through a Service.
     let bed = Bed::new(2);

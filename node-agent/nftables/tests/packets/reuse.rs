@@ -55,11 +55,15 @@ fn show(delete: bool) {
         let (own, theirs) = ((addresses.of(*family), 7002), (FAR_POD.of(*family), 7001));
         let socket = heir.namespace.run(|| UdpSocket::bind(own).unwrap());
         let incoming = Attack {
-            send: &|token| drop(far.send_to(token.bytes(), own).unwrap()),
+            send: &|token| {
+                far.send_to(token.bytes(), own).unwrap();
+            },
             arrives: &|token, patience| wire.sees(token, patience),
         };
         let outgoing = Attack {
-            send: &|token| drop(socket.send_to(token.bytes(), theirs).unwrap()),
+            send: &|token| {
+                socket.send_to(token.bytes(), theirs).unwrap();
+            },
             arrives: &|token, patience| receives(far, token, patience),
         };
         for attack in [incoming, outgoing] {

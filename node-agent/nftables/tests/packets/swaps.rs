@@ -2,8 +2,7 @@
 //! drops.
 
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use selvage_nftables::model::{Elements, Name, Ruleset, Verdict};
@@ -11,7 +10,8 @@ use selvage_nftables::transaction::{Op, Transaction};
 use selvage_policy::compiled::Action;
 
 use crate::agent::Agent;
-use crate::bed::{Bed, FAMILIES, Host};
+use crate::bed::{Bed, Host};
+use crate::flood::{PACKETS, flooded};
 use crate::locks::{Lock, without};
 use crate::matrix::{Ask, UDP, check, yes};
 use crate::probe::{GRACE, PATIENCE, Token, send_udp};
@@ -20,46 +20,10 @@ use crate::world::{Narrow, World, ports, rule};
 
 /// Swaps in the tests of what does not leak. Where both locks are open, about one in a thousand leaks.
 const SWAPS: u16 = 1_000;
-/// Packets that must have been sent meanwhile.
-const PACKETS: u64 = 100_000;
 /// Swaps after which the hole counts as gone: a hundred times as many as it takes.
 const SWAPS_TO_LEAK: u32 = 100_000;
 /// The rule that a packet meets which falls out of a policy's chain.
 const BEHIND: Lock = ("to_pod", "unknown-pod");
-
-/// Datagrams sent without pause to a host until dropped.
-struct Flood<'a> {
-    stop: &'a AtomicBool,
-}
-
-/// Sends the token without pause from pod 0 to pod 1 while `f` runs, which is told how many were sent so far.
-fn flooded<T>(bed: &Bed, token: &Token, f: impl FnOnce(&AtomicU64) -> T) -> T {
-    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let _stop_at_the_end = Flood { stop: &stop };
-        for family in FAMILIES {
-            let [from, to] = [bed.pod(0), bed.pod(1)].map(|pod| pod.addresses.of(family));
-            let socket = bed.pod(0).namespace.run(|| UdpSocket::bind((from, 0)).unwrap());
-            socket.connect((to, 9)).unwrap();
-            let (stop, sent) = (&stop, &sent);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    // Where the interface is full, the next one finds room.
-                    if socket.send(token.bytes()).is_ok() {
-                        sent.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        f(&sent)
-    })
-}
-
-impl Drop for Flood<'_> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Pod 1 under a policy that does the same with every packet, each time another: by turns one of other rules in the
 /// same chain, and one of another chain.

@@ -20,6 +20,7 @@ pub struct World {
     pub policy: NodePolicy,
     groups: BTreeMap<GroupId, Arc<BTreeSet<Member>>>,
     pub facts: LocalFacts,
+    pub settings: Settings,
 }
 
 /// A direction's rules: None where no policy selects the pod.
@@ -28,8 +29,12 @@ pub type Rules = Option<Vec<Rule>>;
 impl World {
     /// These pods are known, and selected by nothing.
     pub fn of(pods: &[Host<'_>]) -> Self {
-        let mut world =
-            Self { policy: NodePolicy::default(), groups: BTreeMap::new(), facts: LocalFacts::default() };
+        let mut world = Self {
+            policy: NodePolicy::default(),
+            groups: BTreeMap::new(),
+            facts: LocalFacts::default(),
+            settings: Settings::default(),
+        };
         world.policy.node = "node".into();
         world.facts.pod_interfaces = BTreeSet::from(["cni0".into()]);
         for pod in pods {
@@ -109,7 +114,7 @@ impl World {
 
     /// The ruleset for all this; everything in it must be understood.
     pub fn ruleset(&self) -> Ruleset {
-        let rendered = render(&self.policy, &self.groups, &self.facts, &Settings::default());
+        let rendered = render(&self.policy, &self.groups, &self.facts, &self.settings);
         assert!(rendered.problems.is_empty(), "{:?}", rendered.problems);
         rendered.ruleset
     }
