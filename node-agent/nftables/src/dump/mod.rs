@@ -151,13 +151,7 @@ fn write_expressions(out: &mut String, expressions: &[Expr]) -> fmt::Result {
         let subject = |loaded: &mut Vec<String>| std::mem::take(loaded).join(" . ");
         match expression {
             Expr::Meta { key, .. } => loaded.push(meta(*key).into()),
-            Expr::Payload { base, offset, len, .. } => {
-                let icmp = words.last().is_some_and(|word| word.starts_with("l4proto icmp"));
-                loaded.push(match (icmp, base, offset, len) {
-                    (true, PayloadBase::Transport, 0, 2) => "icmp type . code".into(),
-                    _ => payload(*base, *offset, *len),
-                });
-            }
+            Expr::Payload { base, offset, len, .. } => loaded.push(payload(*base, *offset, *len)),
             Expr::Ct { key, .. } => loaded.push(ct(*key).into()),
             Expr::Fib { flags, result, .. } => loaded.push(format!("fib({flags}, {result})")),
             Expr::Bitwise { mask, xor, .. } => {
@@ -228,6 +222,7 @@ fn payload(base: PayloadBase, offset: u32, len: u32) -> String {
         (PayloadBase::Transport, 0, 2) => "sport".into(),
         (PayloadBase::Transport, 2, 2) => "dport".into(),
         (PayloadBase::Transport, 0, 1) => "icmp type".into(),
+        (PayloadBase::Transport, 1, 1) => "icmp code".into(),
         (base, offset, len) => format!("{base:?}[{offset}..{}]", offset.saturating_add(len)),
     }
 }
@@ -255,7 +250,6 @@ fn constant(subject: &str, data: &[u8]) -> String {
         ("nfproto", [2]) => "ipv4".into(),
         ("nfproto", [10]) => "ipv6".into(),
         ("l4proto", [number]) => protocol(*number),
-        ("icmp type . code", [kind, code]) => format!("{kind} . {code}"),
         (_, [number]) => number.to_string(),
         (_, [high, low]) => u16::from_be_bytes([*high, *low]).to_string(),
         (subject, data) if subject.starts_with("ip") => address(data),

@@ -58,44 +58,43 @@ fn plain(service: &Service) -> Option<u8> {
     }
 }
 
-/// The test of a service; None where no packet passes it. [`Service::Group`] is not decided here, as it looks at
-/// the address too.
-pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Rendered) -> Option<ServiceTest> {
-    let mut expressions = Vec::new();
-    let mut only = None;
+/// The tests of a service, one of which must hold; none where no packet passes it. [`Service::Group`] is not decided
+/// here, as it looks at the address too.
+pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Rendered) -> Vec<ServiceTest> {
+    let test = |family, parts: Vec<Vec<Expr>>| ServiceTest { family, expressions: parts.concat() };
     match service {
         Service::Protocol { protocol: number, source_ports, destination_ports } => {
-            only = icmp_family(*number);
-            expressions.extend(protocol(*number));
-            if let Some(ports) = source_ports {
-                expressions.extend(port_test(ports, *number, Side::Source, names, output)?);
+            let mut parts = vec![protocol(*number)];
+            let sides = [(source_ports, Side::Source), (destination_ports, Side::Destination)];
+            for (ports, side) in sides.into_iter().filter_map(|(ports, side)| Some((ports.as_ref()?, side))) {
+                match port_test(ports, *number, side, names, output) {
+                    Some(part) => parts.push(part),
+                    None => return Vec::new(),
+                }
             }
-            if let Some(ports) = destination_ports {
-                expressions.extend(port_test(ports, *number, Side::Destination, names, output)?);
-            }
+            vec![test(icmp_family(*number), parts)]
         }
         Service::NotProtocol(number) => {
-            expressions.push(Expr::Meta { key: MetaKey::L4Proto, dreg: R0 });
-            expressions.push(compare([*number], CmpOp::Neq));
+            let load = Expr::Meta { key: MetaKey::L4Proto, dreg: R0 };
+            vec![test(None, vec![vec![load, compare([*number], CmpOp::Neq)]])]
         }
         Service::Icmp { protocol: number, kind, code, negated } => {
-            only = icmp_family(*number);
-            let op = if *negated { CmpOp::Neq } else { CmpOp::Eq };
-            expressions.extend(protocol(*number));
-            match code {
-                Some(code) => {
-                    expressions.push(load_transport(0, 2));
-                    expressions.push(compare([*kind, *code], op));
+            let kind_is = |op| vec![load_transport(0, 1), compare([*kind], op)];
+            let code_is = |code: u8, op| vec![load_transport(1, 1), compare([code], op)];
+            let ways = match (code, negated) {
+                (None, false) => vec![vec![kind_is(CmpOp::Eq)]],
+                (None, true) => vec![vec![kind_is(CmpOp::Neq)]],
+                (Some(code), false) => vec![vec![kind_is(CmpOp::Eq), code_is(*code, CmpOp::Eq)]],
+                (Some(code), true) => {
+                    vec![vec![kind_is(CmpOp::Neq)], vec![kind_is(CmpOp::Eq), code_is(*code, CmpOp::Neq)]]
                 }
-                None => {
-                    expressions.push(load_transport(0, 1));
-                    expressions.push(compare([*kind], op));
-                }
-            }
+            };
+            let start = || std::iter::once(protocol(*number));
+            let ways = ways.into_iter().map(|way| start().chain(way).collect());
+            ways.map(|parts| test(icmp_family(*number), parts)).collect()
         }
-        Service::Group(_) => return None,
+        Service::Group(_) => Vec::new(),
     }
-    Some(ServiceTest { family: only, expressions })
 }
 
 fn icmp_family(protocol: u8) -> Option<Family> {

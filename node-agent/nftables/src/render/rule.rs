@@ -123,11 +123,14 @@ fn services(wanted: &Rule, broken: &Broken, names: &NamedPorts, output: &mut Ren
         return vec![any()];
     }
     let joined = ports::join(&wanted.services);
-    let tests = joined.iter().filter_map(|service| match service {
+    let tests = joined.iter().flat_map(|service| match service {
         // The rule was closed to a drop: whatever the group might hold is in it.
-        Service::Group(group) if broken.contains(&(*group, true)) => Some(any()),
-        Service::Group(group) => Some(ServiceMatch { group: Some(*group), ..any() }),
-        service => Some(ServiceMatch { test: ports::service(service, names, output)?, group: None }),
+        Service::Group(group) if broken.contains(&(*group, true)) => vec![any()],
+        Service::Group(group) => vec![ServiceMatch { group: Some(*group), ..any() }],
+        service => {
+            let tests = ports::service(service, names, output).into_iter();
+            tests.map(|test| ServiceMatch { test, group: None }).collect()
+        }
     });
     tests.collect()
 }
