@@ -30,7 +30,7 @@
 //! | cold start closed; an unowned table replaced in one transaction | [`start`] |
 //! | an address that changes hands leaves its connections behind | [`reuse`] |
 //! | owner and persist: rules and connections outlive the agent, another adopts them | `connections::rules_and_connections_stay_...` |
-//! | known to be open | `unusual::a_priority_tag_hides_a_packet_...` |
+//! | known to be open: posing as a neighbour on the bridge, priority-tagged frames | [`known_open`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agent;
@@ -40,6 +40,7 @@ mod egress;
 mod flood;
 mod holes;
 mod ingress;
+mod known_open;
 mod locks;
 mod matrix;
 mod neighbours;

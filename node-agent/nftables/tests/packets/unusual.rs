@@ -1,11 +1,9 @@
 //! Packets that are not a plain first packet of a connection: fragments, and what connection tracking can't place.
 
-use std::net::UdpSocket;
-
 use crate::agent::Agent;
 use crate::bed::{BRIDGE_MAC, Bed, FAMILIES, pod_mac};
-use crate::matrix::{Ask, TCP, UDP, check, no, yes};
-use crate::probe::{GRACE, PATIENCE, Token, receives, send_payload};
+use crate::matrix::{Ask, TCP, UDP, check, yes};
+use crate::probe::{GRACE, PATIENCE, Token, send_payload};
 use crate::wire::{Route, Wire, tcp, udp};
 use crate::world::{Narrow, World, allow, ports};
 
@@ -106,42 +104,4 @@ fn the_way_through_the_nodes_mac_address_is_judged_too() {
             assert!(!passes(54, GRACE), "{family:?}");
         }
     }
-}
-
-/// Known to be open, and here to be seen: the bridge shows no VLAN-tagged frame to the rules of the IP layers
-/// (`bridge-nf-filter-vlan-tagged` is off, and no bridge attribute switches it on), and the receiver takes the tag of
-/// VLAN 0 off and the packet for an ordinary one. It needs a raw socket in a pod, and a neighbour on the same node.
-/// What closes it is a rule of the bridge family, like the one loaded here.
-#[test]
-fn a_priority_tag_hides_a_packet_from_the_rules_until_the_bridge_family_drops_it() {
-    let bed = Bed::new(2);
-    let mut agent = Agent::start(&bed);
-    agent.apply(&world(&bed));
-    let near = Wire::attach(bed.pod(0).namespace, "eth0");
-    let receiver = bed.pod(1).namespace.run(|| UdpSocket::bind("[::]:54").unwrap());
-    let arrives = |family, patience| {
-        let token = Token::new();
-        let [from, to] = [0, 1].map(|pod| bed.pod(pod).addresses.of(family));
-        let frame =
-            udp(Route { from_mac: pod_mac(0), to_mac: pod_mac(1), from, to }, 7000, 54, token.bytes());
-        let (macs, rest) = frame.split_at(12);
-        near.send(&[macs, &[0x81, 0x00, 0, 0], rest].concat());
-        control(&bed);
-        receives(&receiver, &token, patience)
-    };
-    for family in FAMILIES {
-        assert!(arrives(family, PATIENCE), "{family:?}: closed, and to be documented so");
-    }
-    bed.node.nft(
-        "table bridge remedy {
-           chain guard {
-             type filter hook prerouting priority -300;
-             iifname \"pod*\" ether type != { ip, ip6, arp } drop
-           }
-         }",
-    );
-    for family in FAMILIES {
-        assert!(!arrives(family, GRACE), "{family:?}");
-    }
-    check(&bed, &[yes(bed.pod(0), bed.pod(1), Ask::Udp(53)), no(bed.pod(0), bed.pod(1), Ask::Udp(54))]);
 }
