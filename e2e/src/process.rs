@@ -13,7 +13,7 @@ use crate::error::{At, Error, Result};
 
 /// Writes `pid` and its start time to a file, at once as a whole.
 pub(crate) fn record(path: &Path, pid: u32) -> Result<()> {
-    let start = start_time(pid).ok_or_else(|| Error::other(format!("process {pid} ended at once")))?;
+    let start = start_time(pid).ok_or_else(|| Error::other(format!("process {pid} is not there")))?;
     let temporary = path.with_extension("new");
     fs::write(&temporary, format!("{pid} {start}\n")).at(&temporary)?;
     fs::rename(&temporary, path).at(path)

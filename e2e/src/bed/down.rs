@@ -1,11 +1,9 @@
 //! Taking a bed down, whatever state it is in.
 
-use std::fs;
-
-use super::layout::{BEDS, CONTROL_PLANE, Layout};
+use super::layout::{CONTROL_PLANE, Layout};
 use super::machine::Machine;
 use crate::cache::remove_if_there;
-use crate::error::{At, Result};
+use crate::error::Result;
 use crate::process;
 
 /// Ends every process of bed `name` and removes everything it had but for its logs. None there is as good.
@@ -13,12 +11,7 @@ pub fn down(name: &str) -> Result<()> {
     let layout = Layout::new(name)?;
     let lock = layout.lock()?;
     clear(&layout)?;
-    // While it is locked: another process must not lock a file that is about to go.
-    fs::remove_file(layout.lock_file()).at(layout.lock_file())?;
-    drop(lock);
-    // Not empty as long as there is another bed.
-    fs::remove_dir(BEDS).ok();
-    Ok(())
+    layout.unlock(lock)
 }
 
 /// As [`down`], for the holder of the lock.

@@ -53,15 +53,18 @@ pub(crate) fn start(layout: &Layout, machine: &str) -> Result<()> {
         fs::write(layout.port_file(), port.to_string()).at(layout.port_file())?;
         init.stdin(OwnedFd::from(listener));
     }
-    let namespaces = [CloneFlags::CLONE_NEWNET, CloneFlags::CLONE_NEWNS, CloneFlags::CLONE_NEWUTS];
-    unshare(namespaces.into_iter().fold(CloneFlags::CLONE_NEWPID, CloneFlags::union))
-        .map_err(|errno| Error::other(format!("unshare: {errno} (root is needed)")))?;
-    let child = init.spawn().at("/proc/self/exe")?;
-    process::record(&layout.pid_file(machine), child.id())
+    unshare_into(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID)?;
+    let mut child = init.spawn().at("/proc/self/exe")?;
+    process::record(&layout.pid_file(machine), child.id()).map_err(|error| match child.try_wait() {
+        Ok(Some(status)) => Error::other(format!("process 1 of {machine} ended at once: {status}")),
+        _ => error,
+    })
 }
 
 /// Process 1: prepares the machine, then answers and reaps until it is killed.
 pub(crate) fn init(layout: &Layout, machine: &str) -> Result<()> {
+    // Here and not in its parent, which still needs the host's /proc.
+    unshare_into(CloneFlags::CLONE_NEWNS)?;
     setsid().map_err(|errno| Error::other(format!("setsid: {errno}")))?;
     sethostname(machine).map_err(|errno| Error::other(format!("sethostname: {errno}")))?;
     if machine == CONTROL_PLANE {
@@ -84,6 +87,10 @@ pub(crate) fn init(layout: &Layout, machine: &str) -> Result<()> {
         }
     });
     reap(&table)
+}
+
+fn unshare_into(namespaces: CloneFlags) -> Result<()> {
+    unshare(namespaces).map_err(|errno| Error::other(format!("unshare: {errno} (root is needed)")))
 }
 
 fn reap(table: &Table) -> ! {

@@ -120,7 +120,7 @@ impl Layout {
         self.root().join("tools.json")
     }
 
-    /// A link to selvage-bed, for process 1 of each machine.
+    /// A copy of selvage-bed, for process 1 of each machine: the original may be built again meanwhile.
     pub(crate) fn program(&self) -> PathBuf {
         self.root().join("selvage-bed")
     }
@@ -152,6 +152,11 @@ impl Layout {
         self.root().join("port")
     }
 
+    /// A node's `/var/log`, with the logs of its pods.
+    pub(crate) fn var_log(&self, machine: &str) -> PathBuf {
+        self.logs().join(format!("{machine}.var-log"))
+    }
+
     /// The logs: outside of the bed's folder, so that they are still there after a failed `up`.
     pub(crate) fn logs(&self) -> PathBuf {
         cache::root().join("logs").join(&self.name)
@@ -180,7 +185,16 @@ impl Layout {
         )))
     }
 
-    pub(crate) fn lock_file(&self) -> PathBuf {
+    /// Ends [`Layout::lock`] and removes its file, while it is locked: nobody must lock a file that is about to go.
+    pub(crate) fn unlock(&self, lock: File) -> Result<()> {
+        fs::remove_file(self.lock_file()).at(self.lock_file())?;
+        drop(lock);
+        // Not empty as long as there is another bed.
+        fs::remove_dir(BEDS).ok();
+        Ok(())
+    }
+
+    fn lock_file(&self) -> PathBuf {
         Path::new(BEDS).join(format!("{}.lock", self.name))
     }
 

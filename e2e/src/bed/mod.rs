@@ -5,6 +5,7 @@ mod down;
 mod flannel;
 pub(crate) mod init;
 pub(crate) mod layout;
+mod logs;
 mod machine;
 mod mounts;
 mod network;
@@ -86,9 +87,14 @@ impl Bed {
         self.layout.root().join("client-cache")
     }
 
-    /// Where each component's log is: `MACHINE.COMPONENT.log`.
+    /// Where each component's log is: `MACHINE.COMPONENT.log`, and those of a node's pods below `NODE.var-log/pods`.
     pub fn logs(&self) -> PathBuf {
         self.layout.logs()
+    }
+
+    /// The last lines of every log, pods included, for a failure whose cause may be in any of them.
+    pub fn log_tails(&self, lines: usize) -> String {
+        logs::tails(&self.logs(), lines)
     }
 
     /// A node's addresses.

@@ -39,8 +39,8 @@ pub(super) fn node(layout: &Layout, machine: &str) -> Result<()> {
     make(&again)?;
     bind(&layout.root(), &again)?;
     bind(&own.join("var-lib"), Path::new("/var/lib"))?;
-    bind(&layout.machine(machine).join("var-log"), Path::new("/var/log"))?;
-    bind(&layout.machine(machine).join("opt"), Path::new("/opt"))?;
+    bind(&layout.var_log(machine), Path::new("/var/log"))?;
+    bind(&own.join("opt"), Path::new("/opt"))?;
     let (upper, work) = (own.join("etc"), own.join("etc-work"));
     let options = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
     mount_at("overlay", "/etc", Some("overlay"), Some(&options))?;
@@ -67,19 +67,12 @@ pub(super) fn node(layout: &Layout, machine: &str) -> Result<()> {
 /// Makes the folders that [`node`] mounts, from outside.
 pub(super) fn prepare_node(layout: &Layout, machine: &str) -> Result<()> {
     let own = layout.machine(machine);
-    for folder in [
-        "var-lib/kubelet",
-        "var-lib/containerd",
-        "var-lib/cni",
-        "var-log/pods",
-        "var-log/containers",
-        "opt/cni/bin",
-        "etc/cni/net.d",
-        "etc-work",
-    ] {
+    for folder in
+        ["var-lib/kubelet", "var-lib/containerd", "var-lib/cni", "opt/cni/bin", "etc/cni/net.d", "etc-work"]
+    {
         make(&own.join(folder))?;
     }
-    Ok(())
+    make(&layout.var_log(machine))
 }
 
 fn make(folder: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use super::layout::{CONTROL_PLANE, underlay};
 use super::machine::Machine;
-use crate::command::run_with_input;
+use crate::command::{run_with_input, wait_for};
 use crate::error::{Error, Result};
 
 const BRIDGE: &str = "underlay";
@@ -29,13 +29,12 @@ pub(super) fn connect(control_plane: &Machine, node: &Machine) -> Result<()> {
     let (v4, v6) = underlay(name);
     let (gateway4, gateway6) = underlay(CONTROL_PLANE);
     let pid = node.pid().ok_or_else(|| Error::other(format!("machine {name} is not running")))?;
-    ip(
-        control_plane,
-        &format!(
-            "link add {name} type veth peer name eth0 netns {pid}
-link set {name} master {BRIDGE} up"
-        ),
-    )?;
+    // The cable of a node that was just stopped goes a moment after the node.
+    wait_for(&format!("the cable of {name}"), 20, || {
+        ip(control_plane, &format!("link add {name} type veth peer name eth0 netns {pid}"))
+            .map_err(|error| error.to_string())
+    })?;
+    heal(control_plane, name)?;
     ip(
         node,
         &format!(

@@ -1,8 +1,7 @@
 //! Bringing a bed up.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::Value;
@@ -12,11 +11,12 @@ use super::layout::{CONTROL_PLANE, Layout, Spec};
 use super::machine::Machine;
 use super::{Bed, control_plane, flannel, network, node, pki};
 use crate::cache::{self, remove_if_there};
-use crate::command::{self, check_interrupted, run, run_with_input, tail, wait_for};
+use crate::command::{self, check_interrupted, run, run_with_input, wait_for};
 use crate::error::{At, Error, Result};
 use crate::progress::Progress;
 use crate::setup::{self, Tools};
 
+const PROGRAM: &str = "selvage-bed";
 /// Folders that a node has for itself: what the bed needs from the host must not lie in them.
 const OWN_FOLDERS: &[&str] = &["/var/lib", "/var/log", "/opt", "/run", "/proc"];
 
@@ -33,29 +33,51 @@ pub fn up(spec: &Spec, progress: &Progress) -> Result<Bed> {
             cache.display()
         )));
     }
-    let _lock = layout.lock()?;
+    let lock = layout.lock()?;
     command::mark(&spec.name);
+    let made = make(spec, &layout, progress);
+    if made.is_err() {
+        command::resume();
+        layout.unlock(lock)?;
+    }
+    made
+}
+
+fn make(spec: &Spec, layout: &Layout, progress: &Progress) -> Result<Bed> {
+    let program = program()?;
     let tools = setup::tools(progress)?;
-    clear(&layout)?;
+    clear(layout)?;
     remove_if_there(&layout.logs())?;
     fs::create_dir_all(layout.logs()).at(layout.logs())?;
-
-    let bed = Bed { layout, spec: spec.clone(), tools };
-    match bring_up(&bed, progress) {
+    let bed = Bed { layout: layout.clone(), spec: spec.clone(), tools };
+    match bring_up(&bed, &program, progress) {
         Ok(()) => Ok(bed),
         Err(error) => {
             if !matches!(error, Error::Interrupted) {
-                print_tails(&bed.layout);
+                eprintln!("{}", bed.log_tails(8));
             }
             progress.step("taking everything down again");
             command::resume();
-            clear(&bed.layout)?;
+            clear(layout)?;
             Err(error)
         }
     }
 }
 
-fn bring_up(bed: &Bed, progress: &Progress) -> Result<()> {
+/// selvage-bed itself, also when a test calls [`up`]: it is built beside the tests.
+fn program() -> Result<PathBuf> {
+    let own = std::env::current_exe().at("/proc/self/exe")?;
+    if own.file_name().is_some_and(|name| name == PROGRAM) {
+        return Ok("/proc/self/exe".into());
+    }
+    let beside =
+        own.ancestors().skip(1).take(2).map(|folder| folder.join(PROGRAM)).find(|path| path.is_file());
+    beside.ok_or_else(|| {
+        Error::other(format!("there is no {PROGRAM} beside {}: cargo build -p selvage-e2e", own.display()))
+    })
+}
+
+fn bring_up(bed: &Bed, program: &Path, progress: &Progress) -> Result<()> {
     let (layout, tools) = (&bed.layout, &bed.tools);
     let names = bed.spec.node_names();
     let master = bed.machine(CONTROL_PLANE);
@@ -63,7 +85,7 @@ fn bring_up(bed: &Bed, progress: &Progress) -> Result<()> {
     fs::create_dir_all(&root).at(&root)?;
     layout.write(&layout.spec(), &bed.spec)?;
     layout.write(&layout.tools(), tools)?;
-    symlink(std::env::current_exe().at("/proc/self/exe")?, layout.program()).at(layout.program())?;
+    fs::copy(program, layout.program()).at(layout.program())?;
     pki::write(layout, &names)?;
 
     master.start()?;
@@ -152,21 +174,4 @@ fn all_ready(bed: &Bed) -> Result<(), String> {
     let count = nodes.iter().filter(ready).count();
     let wanted = usize::from(bed.spec.nodes);
     if count == wanted { Ok(()) } else { Err(format!("{count} of {wanted} are Ready")) }
-}
-
-/// Prints the end of every log, for a failure whose cause may be in any of them.
-fn print_tails(layout: &Layout) {
-    let Ok(entries) = fs::read_dir(layout.logs()) else { return };
-    let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    logs.sort();
-    for log in logs {
-        let text = read_lossy(&log);
-        if !text.trim().is_empty() {
-            eprintln!("--- {}\n{}", log.display(), tail(&text, 8));
-        }
-    }
-}
-
-fn read_lossy(path: &Path) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
