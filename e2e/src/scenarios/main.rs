@@ -4,6 +4,7 @@
 //! its own namespaces and removes them.
 #![forbid(unsafe_code)]
 
+mod matrix;
 mod pods;
 mod probe;
 mod product;
@@ -43,6 +44,8 @@ enum Command {
     Install,
     /// The user's first hour, with a table of what was expected and what was seen.
     Walkthrough,
+    /// Every pod to every pod, in both families, under one policy after the other.
+    Matrix,
 }
 
 /// A scenario: its name and what it does.
@@ -70,6 +73,7 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Walkthrough => Ok(run(&cluster, &[("walkthrough", walkthrough::run)])),
+        Command::Matrix => Ok(run(&cluster, &[("matrix", matrix::run)])),
     }
 }
 

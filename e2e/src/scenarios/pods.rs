@@ -76,6 +76,11 @@ impl<'a> Pod<'a> {
         Self { namespace, name, node, labels: json!({ "pod": name }), args: &["pause"], ports: &[] }
     }
 
+    /// The nodeSelector for a node, or for any.
+    pub fn pinned(node: Option<&str>) -> Value {
+        node.map_or_else(|| json!({}), |node| json!({ "kubernetes.io/hostname": node }))
+    }
+
     fn manifest(&self) -> Value {
         let ports = self.ports.iter().map(
             |(name, protocol, port)| json!({ "name": name, "protocol": protocol, "containerPort": port }),
@@ -87,9 +92,7 @@ impl<'a> Pod<'a> {
                 "args": self.args, "ports": ports.collect::<Vec<_>>(),
             }],
         });
-        if let Some(node) = self.node {
-            spec["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
-        }
+        spec["nodeSelector"] = Self::pinned(self.node);
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": self.name, "labels": self.labels },
