@@ -78,6 +78,9 @@ pub(super) mod set {
     pub const FIELD_LEN: u16 = 1;
     /// `NFT_DATA_VERDICT`, the data type of a verdict map.
     pub const DATA_VERDICT: u32 = 0xffff_ff00;
+    /// `NFTNL_UDATA_SET_KEYBYTEORDER` of libnftnl, and `BYTEORDER_HOST_ENDIAN` of nft.
+    pub const USERDATA_KEY_BYTE_ORDER: u8 = 0;
+    pub const BYTE_ORDER_HOST: u32 = 1;
     pub const F_ANONYMOUS: u32 = 0x1;
     pub const F_INTERVAL: u32 = 0x4;
     pub const F_MAP: u32 = 0x8;

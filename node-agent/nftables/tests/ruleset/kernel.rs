@@ -3,15 +3,18 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::prelude::{ProptestConfig as Config, *};
+use proptest::test_runner::TestRunner;
 use selvage_nftables::diff::{Plan, cold_start, remove, replace, update};
 use selvage_nftables::model::{
-    Chain, Elements, Expr, Key, KeyPart, MetaKey, PayloadBase, Reg, Rule, Ruleset, Set,
+    self, Chain, Elements, Expr, Key, KeyPart, MetaKey, PayloadBase, Reg, Ruleset, Set,
 };
 use selvage_nftables::netlink::{Connection, Settings};
 use selvage_nftables::render::closed;
+use selvage_policy::compiled::{Action, Rule};
+use serde_json::{Value, json};
 
+use crate::build::{World, all, in_groups, member, ports, step};
 use crate::netns::Namespace;
 use crate::random;
 
@@ -68,6 +71,65 @@ fn interval_sets_change_in_place() {
     });
 }
 
+/// `nft` sees the chains, hooks, sets, elements and rules that were rendered.
+#[test]
+fn another_reader_sees_what_was_meant() {
+    let allow =
+        Rule { source: vec![in_groups(&[1])], services: vec![ports(6, &[(80, 90)])], ..all(Action::Allow) };
+    let world = World::new()
+        .pod("a", &["10.244.1.10", "fd00:1::10"], 1)
+        .profile(1, vec![step("default", Action::Deny, &["p"])], vec![])
+        .rules("p", vec![allow], vec![])
+        .group(1, [member("10.0.0.0/8"), member("255.255.255.255"), member("fd00::/64")]);
+    let wanted = world.render().ruleset;
+    let namespace = Namespace::new();
+    let mut connection = namespace.run(|| Connection::open(&Settings::default())).unwrap();
+    take(&mut connection, &cold_start(&closed(&world.facts, &world.settings), &wanted)).unwrap();
+
+    let json: Value =
+        serde_json::from_str(&namespace.command("nft", &["-j", "list", "ruleset"], "")).unwrap();
+    let objects = |kind: &str| -> Vec<Value> {
+        json["nftables"].as_array().unwrap().iter().filter_map(|o| o.get(kind)).cloned().collect()
+    };
+    let hooks: BTreeSet<(String, String, i64)> = objects("chain")
+        .iter()
+        .filter_map(|c| Some((c["name"].as_str()?.into(), c["hook"].as_str()?.into(), c["prio"].as_i64()?)))
+        .collect();
+    let expected = [
+        ("guard", "prerouting", -300),
+        ("from_pod", "forward", 0),
+        ("to_pod", "forward", 1),
+        ("from_pod_local", "input", 0),
+    ];
+    assert_eq!(hooks, expected.map(|(name, hook, priority)| (name.into(), hook.into(), priority)).into());
+    let ids = |chain: &str| -> Vec<String> {
+        let rules = objects("rule").into_iter().filter(|rule| rule["chain"] == chain);
+        rules.map(|rule| rule["comment"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(objects("chain").len(), wanted.chains.len());
+    for (name, chain) in &wanted.chains {
+        assert_eq!(ids(name), chain.rules.iter().map(|rule| rule.id.to_string()).collect::<Vec<_>>());
+    }
+    let sets: BTreeMap<String, Value> = [objects("set"), objects("map")]
+        .concat()
+        .into_iter()
+        .map(|set| (set["name"].as_str().unwrap().to_owned(), set["elem"].clone()))
+        .collect();
+    assert_eq!(
+        sets.keys().cloned().collect::<Vec<_>>(),
+        wanted.sets.keys().map(|n| n.to_string()).collect::<Vec<_>>()
+    );
+    assert_eq!(sets["pod-interfaces"], json!(["cni0"]));
+    assert_eq!(sets["own4"], json!(["10.244.1.10"]));
+    assert_eq!(sets["own-pairs6"], json!([{ "concat": ["fd00:1::10", "fd00:1::10"] }]));
+    assert_eq!(sets["ingress4"], json!([["10.244.1.10", { "jump": { "target": "in-0000000000000001-0" } }]]));
+    assert_eq!(sets["egress6"], json!([["fd00:1::10", { "accept": null }]]));
+    assert_eq!(
+        sets["r4-000000000000000000000001"],
+        json!([{ "prefix": { "addr": "10.0.0.0", "len": 8 } }, "255.255.255.255"])
+    );
+}
+
 /// One interval set of ports, and a rule that keeps it in use.
 fn intervals(ranges: &BTreeSet<(u16, u16)>) -> Ruleset {
     let ports: BTreeSet<u16> =
@@ -88,7 +150,7 @@ fn intervals(ranges: &BTreeSet<(u16, u16)>) -> Ruleset {
         Expr::Payload { base: PayloadBase::Transport, offset: 2, len: 2, dreg: Reg(0) },
         Expr::Lookup { set: "ports".into(), sreg: Reg(0), negated: false },
     ];
-    let chain = Chain { base: None, rules: vec![Rule { expressions, id: "uses".into() }] };
+    let chain = Chain { base: None, rules: vec![model::Rule { expressions, id: "uses".into() }] };
     Ruleset {
         chains: BTreeMap::from([("chain".into(), chain)]),
         sets: BTreeMap::from([("ports".into(), set)]),

@@ -50,6 +50,9 @@ pub(super) fn attributes(
     if spec.kind == SetKind::Verdicts {
         attributes.push(SetAttribute::DataType(uapi::DATA_VERDICT));
     }
+    if spec.key == [KeyPart::InterfaceName] {
+        attributes.push(SetAttribute::UserData(host_order_key()));
+    }
     let mut description: Vec<_> = spec.size.map(SetDescription::Size).into_iter().collect();
     if concatenated {
         description.push(SetDescription::Concat(spec.key.iter().map(field).collect()));
@@ -58,6 +61,14 @@ pub(super) fn attributes(
         attributes.push(SetAttribute::Description(description));
     }
     Ok(attributes)
+}
+
+/// Tells `nft` that keys are in host byte order, without which it shows interface names as empty; the kernel keeps it
+/// and does not look at it.
+fn host_order_key() -> Vec<u8> {
+    let mut bytes = vec![uapi::USERDATA_KEY_BYTE_ORDER, 4];
+    bytes.extend(uapi::BYTE_ORDER_HOST.to_ne_bytes());
+    bytes
 }
 
 /// A part of a concatenation, by its length before padding.
