@@ -9,7 +9,7 @@ mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Chain, Elements, Name, Ruleset, Set};
+use crate::model::{Chain, Elements, Key, Name, Ruleset, Set};
 use crate::transaction::{Op, SetSpec, Transaction};
 
 /// Elements and rules in one preparing transaction: bounds the memory of building and committing it.
@@ -154,10 +154,7 @@ fn push_elements(ops: &mut Vec<Op>, op: fn(&Name, Elements) -> Op, set: &Name, e
 
 /// The elements of `a` that `b` has not just so.
 fn subtract(a: &Elements, b: &Elements) -> Elements {
-    fn map<V: Clone + PartialEq>(
-        a: &BTreeMap<crate::model::Key, V>,
-        b: &BTreeMap<crate::model::Key, V>,
-    ) -> BTreeMap<crate::model::Key, V> {
+    fn map<V: Clone + PartialEq>(a: &BTreeMap<Key, V>, b: &BTreeMap<Key, V>) -> BTreeMap<Key, V> {
         a.iter().filter(|(k, v)| b.get(k) != Some(v)).map(|(k, v)| (*k, v.clone())).collect()
     }
     match (a, b) {

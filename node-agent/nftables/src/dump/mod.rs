@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, MetaKey, PayloadBase, Rule, Ruleset,
-    Set, Verdict,
+    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, MetaKey, PayloadBase, Ruleset, Set,
+    Verdict,
 };
 
 /// The ruleset as text.
@@ -14,13 +14,6 @@ pub fn dump(ruleset: &Ruleset) -> String {
     let mut text = String::new();
     // Writing to a String never fails.
     let _ = write_ruleset(&mut text, ruleset);
-    text
-}
-
-/// One rule as text, without its id.
-pub fn dump_rule(rule: &Rule) -> String {
-    let mut text = String::new();
-    let _ = write_expressions(&mut text, &rule.expressions);
     text
 }
 
@@ -83,8 +76,7 @@ fn write_key(parts: &[KeyPart], key: &Key) -> String {
 
 fn write_value(part: KeyPart, value: &[u8]) -> String {
     match (part, value) {
-        (KeyPart::Ipv4, _) => address(value),
-        (KeyPart::Ipv6, _) => address(value),
+        (KeyPart::Ipv4 | KeyPart::Ipv6, _) => address(value),
         (KeyPart::Protocol, [number, ..]) => protocol(*number),
         (KeyPart::Port, [high, low, ..]) => u16::from_be_bytes([*high, *low]).to_string(),
         (KeyPart::InterfaceName, _) => String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),

@@ -34,7 +34,7 @@ pub fn check(table: &Ruleset) -> Result<(), Reason> {
 }
 
 /// (where from, which chain) for every jump and goto, by rules and by elements of maps.
-pub fn referenced_chains(table: &Ruleset) -> BTreeSet<(Name, Name)> {
+pub(super) fn referenced_chains(table: &Ruleset) -> BTreeSet<(Name, Name)> {
     let rules = table.chains.iter().flat_map(|(name, chain)| {
         let expressions = chain.rules.iter().flat_map(|rule| &rule.expressions);
         expressions.filter_map(|e| match e {
@@ -53,7 +53,7 @@ pub fn referenced_chains(table: &Ruleset) -> BTreeSet<(Name, Name)> {
 }
 
 /// (chain, set) for every lookup of its rules.
-pub fn referenced_sets(table: &Ruleset) -> BTreeSet<(Name, Name)> {
+pub(super) fn referenced_sets(table: &Ruleset) -> BTreeSet<(Name, Name)> {
     let all = table.chains.iter().flat_map(|(name, chain)| {
         chain.rules.iter().flat_map(|rule| &rule.expressions).filter_map(|e| match e {
             Expr::Lookup { set, .. } | Expr::VerdictMap { map: set, .. } => Some((name.clone(), set.clone())),

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-pub use check::{check, referenced_chains, referenced_sets};
+pub use check::check;
+use check::{referenced_chains, referenced_sets};
 
 use crate::model::{Chain, Elements, Key, Name, Ruleset, Set};
 use crate::transaction::{Op, SetKind, SetSpec, Transaction};
@@ -43,7 +44,7 @@ pub enum FakeError {
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs)] // Each says itself what it means.
+#[allow(missing_docs, reason = "each says by its message what it means")]
 pub enum Reason {
     #[error("it exists already")]
     Exists,

@@ -1,5 +1,6 @@
 //! Small builders of expressions, keys and sets.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub(super) enum Side {
 }
 
 /// Room in a hash set for this many elements: twice as many, so that it is renewed rarely, and few distinct values.
-pub fn set_capacity(elements: usize) -> u32 {
+pub(super) fn set_capacity(elements: usize) -> u32 {
     let wanted = u32::try_from(elements).unwrap_or(u32::MAX / 4).saturating_mul(2);
     wanted.max(64).checked_next_power_of_two().unwrap_or(u32::MAX)
 }
@@ -176,7 +177,7 @@ pub(super) fn key(parts: &[&[u8]]) -> Option<Key> {
 }
 
 pub(super) fn points(key: Vec<KeyPart>, keys: impl IntoIterator<Item = Key>) -> Set {
-    let points: std::collections::BTreeSet<Key> = keys.into_iter().collect();
+    let points: BTreeSet<Key> = keys.into_iter().collect();
     let size = Some(set_capacity(points.len()));
     Set { key, elements: Elements::Points(points), size }
 }

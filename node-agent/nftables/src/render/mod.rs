@@ -19,8 +19,6 @@ use selvage_policy::compiled::{EndpointKey, GroupId, Member, NodePolicy, PolicyK
 
 use crate::model::{Chain, Expr, Name, Rule, Ruleset, Set};
 
-pub use expr::set_capacity;
-
 /// The address groups that are complete, with their members. A group that a rule names and that is absent here is not
 /// complete yet, and the rule is rendered closed.
 pub type Groups = BTreeMap<GroupId, Arc<BTreeSet<Member>>>;

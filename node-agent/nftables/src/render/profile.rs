@@ -15,7 +15,7 @@ use super::expr::{
 };
 use super::rule::{Place, expand};
 use super::{Direction, Groups, LocalFacts, MAX_TIERS, Origin, Problem, Rendered, Settings};
-use crate::model::{Chain, Elements, Key, Name, Set, Verdict};
+use crate::model::{Chain, Elements, Expr, Key, Name, Set, Verdict};
 
 /// Chains of the profiles in use, and the sets and maps of the endpoints' addresses.
 pub(super) fn render(
@@ -171,7 +171,7 @@ impl Renderer<'_> {
         let id = self.id(id, || Origin::TierDefault { tier, direction });
         // A default is Deny or Pass; anything else was not understood, and is Deny.
         let expressions = match step.default_action {
-            Action::Pass => vec![crate::model::Expr::Counter, crate::model::Expr::Verdict(pass.clone())],
+            Action::Pass => vec![Expr::Counter, Expr::Verdict(pass.clone())],
             _ => count_drop(),
         };
         chain.rules.push(rule(id, [expressions]));

@@ -30,7 +30,7 @@ pub(super) struct Place<'a> {
     pub(super) pass: &'a Verdict,
 }
 
-/// Appends the rules that one compiled rule means.
+/// The rules that one compiled rule means, in no order that matters: all do the same.
 pub(super) fn expand(
     wanted: &Rule,
     place: &Place<'_>,
