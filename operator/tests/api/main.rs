@@ -1,0 +1,9 @@
+//! The operator against an API server in memory: what is written, in which order, and what is not.
+//!
+//! These show decisions alone; a real API server is asked by the tests on the cluster.
+
+mod fake;
+mod publication;
+mod replicas;
+mod statuses;
+mod world;

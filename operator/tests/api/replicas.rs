@@ -1,0 +1,195 @@
+//! Two replicas: who writes, and what a change of leaders costs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use selvage_operator::run::Error;
+use selvage_operator::teardown;
+use serde_json::json;
+
+use crate::fake::Fault;
+use crate::world::*;
+
+fn holder(fake: &crate::fake::Fake) -> String {
+    let lease = fake.get("leases", SYSTEM, "selvage-operator");
+    lease
+        .map(|lease| lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_standby_writes_nothing_until_it_leads() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    let two = Replica::start(&fake, "two");
+    pod(&fake, "new", "n1", "10.244.1.3");
+    until("the leader follows", || node_policy(&fake, "n1").unwrap()["spec"]["endpoints"][1].is_object())
+        .await;
+    a_while().await;
+    assert!(fake.writes().iter().all(|call| call.client == "one"));
+    let before = published(&fake);
+    fake.forget_calls();
+    one.stop().await;
+    until("the lease is handed over", || holder(&fake) == "two").await;
+    a_while().await;
+    assert_eq!(published(&fake), before, "a new leader rewrites differences alone");
+    assert_eq!(fake.writes(), []);
+    pod(&fake, "more", "n1", "10.244.1.4");
+    until("the new leader follows", || node_policy(&fake, "n1").unwrap()["spec"]["endpoints"][2].is_object())
+        .await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_crashed_leader_is_followed_when_its_lease_has_run_out() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    let two = Replica::start(&fake, "two");
+    a_while().await;
+    one.crash();
+    fake.edit("pods", "a", "web", |pod| pod["status"]["phase"] = json!("Failed"));
+    until("the change is published", || members(&fake).is_empty()).await;
+    assert_eq!(holder(&fake), "two");
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_renew_stops_writing_and_ends() {
+    let fake = cluster();
+    let cut = Arc::new(AtomicBool::new(false));
+    let is_cut = cut.clone();
+    fake.on_call(move |call| {
+        (is_cut.load(Ordering::SeqCst) && call.plural == "leases").then_some(Fault::Silence)
+    });
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    cut.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    fake.forget_calls();
+    fake.edit("pods", "a", "web", |pod| pod["status"]["phase"] = json!("Failed"));
+    let error = one.ended().await;
+    assert!(matches!(error, Error::Lease(_)), "{error}");
+    assert_eq!(fake.writes(), []);
+}
+
+#[tokio::test]
+async fn a_conflict_with_a_newer_leader_ends_the_process() {
+    let fake = cluster();
+    let blind = Arc::new(AtomicBool::new(false));
+    let is_blind = blind.clone();
+    let mut looks = 0;
+    // It renews, as far as it can tell, and sees nothing of what the newer leader writes.
+    fake.on_call(move |call| {
+        if !is_blind.load(Ordering::SeqCst) || call.client != "one" || call.plural != "leases" {
+            return None;
+        }
+        looks += 1;
+        (looks <= 1).then_some(Fault::Silence)
+    });
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    blind.store(true, Ordering::SeqCst);
+    fake.edit("leases", SYSTEM, "selvage-operator", |lease| lease["spec"]["holderIdentity"] = json!("newer"));
+    fake.edit("nodepolicies", SYSTEM, "n1", |policy| policy["spec"]["basis"] = json!({ "Pod": "9" }));
+    pod(&fake, "new", "n1", "10.244.1.3");
+    let error = one.ended().await;
+    assert!(error.to_string().contains("newer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_new_leader_waits_until_it_has_seen_what_the_last_one_had() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    one.stop().await;
+    // The last leader had seen versions that the lists of this one, which are held back, do not show.
+    let seen = "999999";
+    for node in ["n1", "n2"] {
+        fake.edit("nodepolicies", SYSTEM, node, |policy| policy["spec"]["basis"]["Pod"] = json!(seen));
+    }
+    let held = Arc::new(AtomicBool::new(true));
+    let holds = held.clone();
+    let mut lists = 0;
+    fake.on_call(move |call| {
+        if call.plural != "pods" || call.verb != "list" {
+            return None;
+        }
+        lists += 1;
+        (lists > 1 && holds.load(Ordering::SeqCst)).then_some(Fault::Refuse(500))
+    });
+    pod(&fake, "new", "n1", "10.244.1.3");
+    fake.forget_calls();
+    let two = Replica::start(&fake, "two");
+    until("it leads", || holder(&fake) == "two").await;
+    a_while().await;
+    assert_eq!(fake.writes(), [], "its view of pods may be older than what stands");
+    held.store(false, Ordering::SeqCst);
+    until("it publishes", || node_policy(&fake, "n1").unwrap()["spec"]["endpoints"][1].is_object()).await;
+    let basis = node_policy(&fake, "n1").unwrap()["spec"]["basis"]["Pod"].clone();
+    assert_eq!(basis, seen, "a basis never goes back");
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn an_interrupted_cut_of_a_group_is_not_built_upon() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    one.stop().await;
+    // The last leader ended while it cut the group anew: slice 0 of 2 of epoch 2 stands alone.
+    let old = fake.all("addressgroups").remove(0);
+    let mut slice = old.clone();
+    let group = old["spec"]["group"].as_str().unwrap();
+    slice["metadata"] = json!({
+        "namespace": SYSTEM, "name": format!("{group}-2-0"), "labels": old["metadata"]["labels"],
+    });
+    slice["spec"]["epoch"] = json!(2);
+    slice["spec"]["count"] = json!(2);
+    fake.put("addressgroups", slice);
+    let two = Replica::start(&fake, "two");
+    until("a complete cut above all stands", || {
+        fake.get("addressgroups", SYSTEM, &format!("{group}-3-0")).is_some_and(|new| {
+            new["spec"]["count"] == json!(1) && new["spec"]["members"] == old["spec"]["members"]
+        })
+    })
+    .await;
+    assert!(
+        fake.get("addressgroups", SYSTEM, &format!("{group}-1-0")).is_some(),
+        "readers may still need it"
+    );
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn teardown_waits_for_agents_and_names_those_that_do_not_answer() {
+    let fake = cluster();
+    let replica = Replica::start(&fake, "one");
+    settled(&fake).await;
+    let torn = |node: &str| {
+        fake.edit("nodepolicies", SYSTEM, node, |policy| {
+            policy["status"] = json!({ "conditions": [{
+                "type": "Programmed", "status": "False", "reason": "TornDown", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] });
+        });
+    };
+    let ask = |timeout| teardown::teardown(fake.client("hook"), SYSTEM, Duration::from_millis(timeout));
+    torn("n1");
+    let error = ask(1500).await.unwrap_err().to_string();
+    assert!(error.contains("n2") && !error.contains("n1"), "{error}");
+    assert!(
+        node_policy(&fake, "n2").unwrap()["spec"]["teardown"] == json!(true),
+        "it still tears down later"
+    );
+    assert_eq!(node_policy(&fake, "n1"), None);
+    torn("n2");
+    ask(30_000).await.unwrap();
+    a_while().await;
+    for plural in ["nodepolicies", "addressgroups", "networkpolicystatuses", "ippools"] {
+        assert_eq!(fake.all(plural), Vec::<serde_json::Value>::new(), "{plural}");
+    }
+    replica.stop().await;
+}
