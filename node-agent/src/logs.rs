@@ -20,7 +20,11 @@ pub enum LogError {
 /// # Errors
 /// Where the filter can't be parsed, or logging was started before.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    let mut filter = EnvFilter::builder().parse(filter)?;
+    // It logs each failed request as an error, which whoever made the request does too, and better.
+    if !filter.to_string().contains("kube_client") {
+        filter = filter.add_directive("kube_client::client::builder=off".parse()?);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

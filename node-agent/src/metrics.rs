@@ -87,7 +87,11 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.commit_seconds.clone(),
         );
-        r.register("repairs", "Times the table was not what was committed, and was repaired", metrics.repairs.clone());
+        r.register(
+            "repairs",
+            "Times the table was not what was committed, and was repaired",
+            metrics.repairs.clone(),
+        );
         r.register(
             "conntrack_deletions",
             "Connections forgotten because an address left its pod",

@@ -53,7 +53,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     kernel.subscribe(changes)?;
 
     let metrics = Arc::new(Metrics::default());
-    let pod_interfaces: BTreeSet<Arc<str>> = args.pod_interfaces.iter().map(|name| Arc::from(&**name)).collect();
+    let pod_interfaces: BTreeSet<Arc<str>> =
+        args.pod_interfaces.iter().map(|name| Arc::from(&**name)).collect();
     let (policy, policy_seen) = watch::channel(policy::PolicyView::default());
     let (groups, groups_seen) = watch::channel(groups::GroupView::default());
     let (cni, mut cni_seen) = watch::channel(cni_dir::CniView::default());

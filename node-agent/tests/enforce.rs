@@ -1,4 +1,5 @@
 //! The enforcing loop, over a kernel in memory and with time standing still.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod support;
 
@@ -202,7 +203,8 @@ async fn a_change_that_nobody_told_of_is_found_within_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_forgotten_when_an_address_changes_hands_or_leaves() {
-    let bench = Bench::enforcing(&node_policy(&[("a", "1", "10.244.1.2"), ("b", "2", "10.244.1.3")], &[]), &[]).await;
+    let bench =
+        Bench::enforcing(&node_policy(&[("a", "1", "10.244.1.2"), ("b", "2", "10.244.1.3")], &[]), &[]).await;
     bench.state(|s| assert!(s.forgotten.is_empty()));
     bench.publish(2, &node_policy(&[("a", "9", "10.244.1.2"), ("c", "3", "10.244.1.4")], &[]));
     bench.settle().await;
@@ -243,8 +245,12 @@ async fn a_starting_agent_switches_from_what_an_earlier_one_left_without_a_gap()
         bench.settle().await;
         assert_eq!(bench.table(), Some(wanted(&new, &groups)), "{standing:?}");
         bench.state(|s| {
-            let guarded = |name| s.history.iter().all(|t| t.as_ref().is_some_and(|t| !t.chains[name].rules.is_empty()));
-            assert!(["guard", "from_pod", "to_pod", "from_pod_local"].into_iter().all(guarded), "{standing:?}");
+            let guarded =
+                |name| s.history.iter().all(|t| t.as_ref().is_some_and(|t| !t.chains[name].rules.is_empty()));
+            assert!(
+                ["guard", "from_pod", "to_pod", "from_pod_local"].into_iter().all(guarded),
+                "{standing:?}"
+            );
             let first = s.committed.first().and_then(|t| t.ops.first());
             assert_eq!(first == Some(&Op::AddTable), standing == Standing::Orphan, "{standing:?}");
             if standing != Standing::Unowned {
@@ -261,9 +267,9 @@ async fn a_cold_start_is_closed_before_it_is_complete() {
     bench.state(|s| {
         let closed = |t: &Option<_>| {
             let table: &selvage_nftables::model::Ruleset = t.as_ref().unwrap();
-            ["from_pod", "to_pod"].iter().all(|name| {
-                table.chains[*name].rules.last().is_some_and(|rule| &*rule.id == "unknown-pod")
-            })
+            ["from_pod", "to_pod"]
+                .iter()
+                .all(|name| table.chains[*name].rules.last().is_some_and(|rule| &*rule.id == "unknown-pod"))
         };
         assert!(s.history.len() > 1 && s.history.iter().all(closed));
     });

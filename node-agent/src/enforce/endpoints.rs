@@ -30,12 +30,8 @@ pub fn place(
     interfaces: &BTreeSet<Arc<str>>,
     pod_interfaces: &BTreeSet<Arc<str>>,
 ) -> Placement {
-    let mut alive: Vec<&Attachment> = cni
-        .attachments
-        .iter()
-        .flatten()
-        .filter(|a| is_alive(a, interfaces, pod_interfaces))
-        .collect();
+    let mut alive: Vec<&Attachment> =
+        cni.attachments.iter().flatten().filter(|a| is_alive(a, interfaces, pod_interfaces)).collect();
     // The youngest first; the rest of the order is arbitrary but always the same.
     alive.sort_by(|a, b| {
         (b.written, &a.pod, &a.uid, &a.addresses).cmp(&(a.written, &b.pod, &b.uid, &b.addresses))

@@ -241,10 +241,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Reads the table where it is not known, or may have been changed. Returns the addresses that pods had in a
     /// table that an earlier agent left, and that `placement` has not.
-    async fn read_if_due(
-        &mut self,
-        placement: &Placement,
-    ) -> Result<BTreeSet<IpAddr>, KernelError> {
+    async fn read_if_due(&mut self, placement: &Placement) -> Result<BTreeSet<IpAddr>, KernelError> {
         let now = Instant::now();
         if !matches!(self.standing, Standing::Unknown) && now < self.verify_at {
             return Ok(BTreeSet::new());
@@ -258,8 +255,7 @@ impl<K: Kernel> Enforcer<K> {
             tracing::warn!(difference, "the table is not what was committed; repairing it");
             self.outputs.metrics.repair();
         }
-        let first = !self.applied;
-        let left = first.then(|| self.standing.pod_addresses()).unwrap_or_default();
+        let left = if self.applied { BTreeSet::new() } else { self.standing.pod_addresses() };
         Ok(left.into_iter().filter(|address| !placement.owners.contains_key(address)).collect())
     }
 
@@ -294,7 +290,11 @@ impl<K: Kernel> Enforcer<K> {
         }
         let count = addresses.len();
         let deleted = self.call(move |kernel| kernel.forget(&addresses)).await?;
-        tracing::info!(addresses = count, connections = deleted, "forgot the connections of addresses that left");
+        tracing::info!(
+            addresses = count,
+            connections = deleted,
+            "forgot the connections of addresses that left"
+        );
         self.outputs.metrics.forgot(u64::try_from(deleted).unwrap_or_default());
         Ok(())
     }

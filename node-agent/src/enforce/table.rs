@@ -152,11 +152,17 @@ fn difference(before: &Ruleset, after: &Ruleset) -> String {
 }
 
 /// How much the wanted table holds.
-pub(super) fn sizes(ruleset: &Ruleset, policy: &NodePolicy, placement: &Placement, groups: &GroupView) -> Sizes {
+pub(super) fn sizes(
+    ruleset: &Ruleset,
+    policy: &NodePolicy,
+    placement: &Placement,
+    groups: &GroupView,
+) -> Sizes {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let placed = placement.addresses.keys().filter(|key| {
-        policy.endpoints.get(*key).is_some_and(|e| policy.profiles.contains_key(&e.profile))
-    });
+    let placed = placement
+        .addresses
+        .keys()
+        .filter(|key| policy.endpoints.get(*key).is_some_and(|e| policy.profiles.contains_key(&e.profile)));
     Sizes {
         endpoints: count(placed.count()),
         rules: count(ruleset.chains.values().map(|chain| chain.rules.len()).sum()),

@@ -91,7 +91,10 @@ pub fn parse(content: &[u8], written: SystemTime) -> Result<Option<Attachment>, 
         return Err(ParseError::Kind(file.kind));
     }
     let arg = |name: &str| {
-        file.cni_args.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, v)| Arc::from(&**v))
+        file.cni_args
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, v)| Arc::from(&**v))
     };
     let (Some(namespace), Some(name)) = (arg("K8S_POD_NAMESPACE"), arg("K8S_POD_NAME")) else {
         return Ok(None);
@@ -145,8 +148,7 @@ mod tests {
         let attachment = read(FLANNEL).unwrap().unwrap();
         assert_eq!(attachment.pod.to_string(), "shop/web-7d4b9c6f5-x2x9k");
         assert_eq!(attachment.uid.as_deref(), Some("3c5ff1a7-6d5b-4f0c-9f7a-0d6f2f6c8c11"));
-        let addresses: Vec<IpAddr> =
-            vec!["10.244.1.7".parse().unwrap(), "fd00:10:244:1::7".parse().unwrap()];
+        let addresses: Vec<IpAddr> = vec!["10.244.1.7".parse().unwrap(), "fd00:10:244:1::7".parse().unwrap()];
         assert_eq!(attachment.addresses, addresses);
         let names: Vec<&str> = attachment.host_interfaces.iter().map(|n| &**n).collect();
         assert_eq!(names, ["cni0", "veth5f0c9a31"]);
@@ -163,7 +165,10 @@ mod tests {
     #[test]
     fn files_of_no_pod_are_not_errors() {
         assert_eq!(read(LOOPBACK).unwrap(), None);
-        assert_eq!(read(br#"{"kind":"cniCacheV1","result":{"ips":[{"address":"10.0.0.1/24"}]}}"#).unwrap(), None);
+        assert_eq!(
+            read(br#"{"kind":"cniCacheV1","result":{"ips":[{"address":"10.0.0.1/24"}]}}"#).unwrap(),
+            None
+        );
         let no_address =
             br#"{"kind":"cniCacheV1","ifName":"eth0","cniArgs":[["K8S_POD_NAMESPACE","a"],["K8S_POD_NAME","b"]]}"#;
         assert_eq!(read(no_address).unwrap(), None);

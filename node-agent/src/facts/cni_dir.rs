@@ -100,8 +100,7 @@ impl Scanner {
 /// None where the file is gone or is none.
 fn look(path: &Path, old: Option<Seen>) -> Option<Seen> {
     let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    let stamp =
-        Stamp { inode: meta.ino(), len: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) };
+    let stamp = Stamp { inode: meta.ino(), len: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) };
     if let Some(old) = old.as_ref().filter(|o| o.readable && o.stamp == stamp) {
         return Some(Seen { attachment: old.attachment.clone(), ..*old });
     }

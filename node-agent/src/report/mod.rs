@@ -108,7 +108,8 @@ impl Report {
             Ok(Outcome::TornDown) => {
                 self.generation = Some(observed.generation);
                 self.hold_nothing();
-                self.programmed = Verdict::no(reason::TORN_DOWN, "the table was removed, as asked by spec.teardown");
+                self.programmed =
+                    Verdict::no(reason::TORN_DOWN, "the table was removed, as asked by spec.teardown");
                 None
             }
             Ok(Outcome::Enforced { accepted, sizes, problems }) => {

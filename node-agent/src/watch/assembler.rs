@@ -74,11 +74,8 @@ impl Place {
     pub fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let (group, epoch, index) = (parts.next()?, parts.next()?, parts.next()?);
-        let place = Self {
-            group: GroupId::parse(group)?,
-            epoch: epoch.parse().ok()?,
-            index: index.parse().ok()?,
-        };
+        let place =
+            Self { group: GroupId::parse(group)?, epoch: epoch.parse().ok()?, index: index.parse().ok()? };
         (place.to_string() == name).then_some(place)
     }
 }

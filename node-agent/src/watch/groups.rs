@@ -56,6 +56,7 @@ pub async fn run(
 ) {
     let mut events = std::pin::pin!(events);
     let mut reader = Reader::default();
+    let mut health = super::Health::default();
     let mut forget = tokio::time::interval(FORGET);
     loop {
         let event = tokio::select! {
@@ -67,10 +68,13 @@ pub async fn run(
         };
         match event {
             None => return,
-            Some(Ok(event)) => reader.take(event, view),
+            Some(Ok(event)) => {
+                health.works("address groups");
+                reader.take(event, view);
+            }
             Some(Err(error)) => {
                 metrics.watch_error(WatchKind::AddressGroups);
-                tracing::warn!(%error, "watching address groups failed; what is enforced stays");
+                health.failed("address groups", &error);
             }
         }
     }
@@ -135,7 +139,11 @@ impl Reader {
                 }
             }
             Err(error) => {
-                tracing::error!(slice = name, error, "unreadable address group slice; what it said before stays");
+                tracing::error!(
+                    slice = name,
+                    error,
+                    "unreadable address group slice; what it said before stays"
+                );
                 if let Some(place) = Place::parse(&name) {
                     self.assembler.listed(place);
                 }

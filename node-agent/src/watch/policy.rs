@@ -76,7 +76,11 @@ pub async fn run(
 ) {
     let mut events = std::pin::pin!(events);
     let mut listed_now = false;
+    let mut health = super::Health::default();
     while let Some(event) = events.next().await {
+        if event.is_ok() {
+            health.works("the NodePolicy");
+        }
         match event {
             Ok(watcher::Event::Init) => listed_now = false,
             Ok(watcher::Event::InitApply(object)) => {
@@ -96,7 +100,7 @@ pub async fn run(
             }
             Err(error) => {
                 metrics.watch_error(WatchKind::NodePolicy);
-                tracing::warn!(%error, "watching the NodePolicy failed; what is enforced stays");
+                health.failed("the NodePolicy", &error);
             }
         }
     }
@@ -140,7 +144,12 @@ fn observe(object: DeserializeGuard<NodePolicy>, node: &str, uid: String, genera
             "new NodePolicy"
         ),
         Err(error) => {
-            tracing::error!(generation, reason = error.reason, message = error.message, "unreadable NodePolicy");
+            tracing::error!(
+                generation,
+                reason = error.reason,
+                message = error.message,
+                "unreadable NodePolicy"
+            );
         }
     }
     Observed {
@@ -153,7 +162,6 @@ fn observe(object: DeserializeGuard<NodePolicy>, node: &str, uid: String, genera
         status: object.status,
     }
 }
-
 
 #[cfg(test)]
 mod tests;

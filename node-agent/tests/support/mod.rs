@@ -1,6 +1,10 @@
-//! An enforcing loop over the strict in-memory kernel, with every view in the test's hands.
+//! An enforcing loop over a kernel, with every view in the test's hands.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod netns;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,9 +78,10 @@ impl Kernel for Shared {
     }
 }
 
-/// The loop and everything it looks at.
-pub struct Bench {
+/// The loop and everything it looks at. `kernel` is the test's share of an in-memory kernel.
+pub struct Bench<K = Shared> {
     pub kernel: Shared,
+    of: PhantomData<K>,
     pub policy: watch::Sender<PolicyView>,
     pub groups: watch::Sender<GroupView>,
     pub cni: watch::Sender<CniView>,
@@ -88,7 +93,7 @@ pub struct Bench {
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Bench {
+impl<K> Drop for Bench<K> {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -100,27 +105,10 @@ pub fn interfaces() -> BTreeSet<Arc<str>> {
 
 impl Bench {
     pub fn start(kernel: Shared) -> Self {
-        let (policy, policy_seen) = watch::channel(PolicyView::default());
-        let (groups, groups_seen) = watch::channel(GroupView::default());
-        let (cni, cni_seen) = watch::channel(CniView::default());
-        let links = NodeLinks { br_netfilter: true, interfaces: interfaces(), ..NodeLinks::default() };
-        let (links, links_seen) = watch::channel(links);
-        let (changes, changes_seen) = mpsc::channel(4);
-        let (report, report_seen) = watch::channel(Report::default());
-        let (ready, ready_seen) = watch::channel(Err("starting".to_owned()));
-        let metrics = Arc::new(Metrics::default());
-        let inputs = Inputs {
-            policy: policy_seen,
-            groups: groups_seen,
-            cni: cni_seen,
-            links: links_seen,
-            changes: changes_seen,
-        };
-        let in_use = watch::channel(BTreeSet::new()).0;
-        let outputs = Outputs { report, ready, in_use, metrics: metrics.clone() };
-        let enforcer = Enforcer::new(kernel.clone(), Settings::default(), interfaces(), inputs, outputs);
-        let task = tokio::spawn(enforcer.run());
-        Self { kernel, policy, groups, cni, links, changes, report: report_seen, ready: ready_seen, metrics, task }
+        let (changes, heard) = mpsc::channel(4);
+        let mut bench = Self::over(kernel.clone(), Settings::default(), changes, heard);
+        bench.kernel = kernel;
+        bench
     }
 
     /// A loop that has enforced this policy, with these groups known.
@@ -131,6 +119,55 @@ impl Bench {
         bench.settle().await;
         assert_eq!(bench.table().as_ref(), Some(&wanted(policy, groups)));
         bench
+    }
+
+    /// Lets the loop do all it can do without waiting for anything.
+    pub async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    pub fn table(&self) -> Option<Ruleset> {
+        self.kernel.0.lock().unwrap().fake.table.clone()
+    }
+
+    pub fn state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.kernel.0.lock().unwrap())
+    }
+}
+
+impl<K: Kernel> Bench<K> {
+    pub fn over(
+        kernel: K,
+        settings: Settings,
+        changes: mpsc::Sender<Change>,
+        heard: mpsc::Receiver<Change>,
+    ) -> Self {
+        let (policy, policy_seen) = watch::channel(PolicyView::default());
+        let (groups, groups_seen) = watch::channel(GroupView::default());
+        let (cni, cni_seen) = watch::channel(CniView::default());
+        let links = NodeLinks { br_netfilter: true, interfaces: interfaces(), ..NodeLinks::default() };
+        let (links, links_seen) = watch::channel(links);
+        let (report, report_seen) = watch::channel(Report::default());
+        let (ready, ready_seen) = watch::channel(Err("starting".to_owned()));
+        let metrics = Arc::new(Metrics::default());
+        let inputs = Inputs {
+            policy: policy_seen,
+            groups: groups_seen,
+            cni: cni_seen,
+            links: links_seen,
+            changes: heard,
+        };
+        let in_use = watch::channel(BTreeSet::new()).0;
+        let outputs = Outputs { report, ready, in_use, metrics: metrics.clone() };
+        let task = tokio::spawn(Enforcer::new(kernel, settings, interfaces(), inputs, outputs).run());
+        let (report, ready, of, kernel) = (report_seen, ready_seen, PhantomData, Shared::default());
+        Self { kernel, of, policy, groups, cni, links, changes, report, ready, metrics, task }
+    }
+
+    /// Ends the loop as a killed agent ends; its kernel connection is closed then.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 
     pub fn publish(&self, generation: i64, policy: &NodePolicy) {
@@ -148,7 +185,11 @@ impl Bench {
         };
         let uid = "uid".to_owned();
         let observed = Observed { uid, generation, teardown, digest, policy_set, policy, status: None };
-        self.policy.send_replace(PolicyView { listed: true, observed: Some(Arc::new(observed)), present: true });
+        self.policy.send_replace(PolicyView {
+            listed: true,
+            observed: Some(Arc::new(observed)),
+            present: true,
+        });
     }
 
     pub fn know(&self, groups: &[(GroupId, &[&str])]) {
@@ -156,19 +197,6 @@ impl Bench {
             view.listed = true;
             view.groups = members(groups);
         });
-    }
-
-    /// Lets the loop do all it can do without waiting for anything.
-    pub async fn settle(&self) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-
-    pub fn table(&self) -> Option<Ruleset> {
-        self.kernel.0.lock().unwrap().fake.table.clone()
-    }
-
-    pub fn state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
-        look(&mut self.kernel.0.lock().unwrap())
     }
 
     pub fn reason(&self) -> &'static str {

@@ -7,18 +7,28 @@ use crate::report::Verdict;
 use crate::watch::policy::Observed;
 
 /// Keeps what was written and when; refuses as often as told.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<(Vec<(u64, Value)>, usize)>>, Option<Instant>);
+#[derive(Clone)]
+struct Recorder {
+    start: Instant,
+    inner: Arc<Mutex<Recorded>>,
+}
+
+#[derive(Default)]
+struct Recorded {
+    /// Milliseconds since the start, and the patch.
+    writes: Vec<(u64, Value)>,
+    refuse: usize,
+}
 
 impl Target for Recorder {
     async fn patch(&self, status: Value) -> Result<(), String> {
-        let mut inner = self.0.lock().unwrap();
-        if inner.1 > 0 {
-            inner.1 -= 1;
+        let mut inner = self.inner.lock().unwrap();
+        if inner.refuse > 0 {
+            inner.refuse -= 1;
             return Err("refused".to_owned());
         }
-        let at = self.1.map_or(0, |start| start.elapsed().as_millis().try_into().unwrap());
-        inner.0.push((at, status));
+        let at = self.start.elapsed().as_millis().try_into().unwrap();
+        inner.writes.push((at, status));
         Ok(())
     }
 }
@@ -31,7 +41,7 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
-        let recorder = Recorder(Arc::default(), Some(Instant::now()));
+        let recorder = Recorder { start: Instant::now(), inner: Arc::default() };
         let (report, seen) = watch::channel(Report::default());
         let (policy, policy_seen) = watch::channel(PolicyView::default());
         tokio::spawn(write(recorder.clone(), seen, policy_seen));
@@ -48,7 +58,11 @@ impl Bench {
             policy: Ok(Arc::default()),
             status,
         };
-        self.policy.send_replace(PolicyView { listed: true, observed: Some(Arc::new(observed)), present: true });
+        self.policy.send_replace(PolicyView {
+            listed: true,
+            observed: Some(Arc::new(observed)),
+            present: true,
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Report)) {
@@ -57,11 +71,11 @@ impl Bench {
 
     /// When writes happened, in milliseconds since the start.
     fn times(&self) -> Vec<u64> {
-        self.recorder.0.lock().unwrap().0.iter().map(|(at, _)| *at).collect()
+        self.recorder.inner.lock().unwrap().writes.iter().map(|(at, _)| *at).collect()
     }
 
     fn last(&self) -> Value {
-        self.recorder.0.lock().unwrap().0.last().unwrap().1.clone()
+        self.recorder.inner.lock().unwrap().writes.last().unwrap().1.clone()
     }
 }
 
@@ -104,7 +118,7 @@ async fn changes_are_written_at_most_once_a_second_and_figures_rarer() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_write_is_tried_again_with_what_is_true_then() {
     let bench = Bench::start();
-    bench.recorder.0.lock().unwrap().1 = 3;
+    bench.recorder.inner.lock().unwrap().refuse = 3;
     bench.object("u", None);
     bench.change(|r| r.generation = Some(1));
     after(500).await;

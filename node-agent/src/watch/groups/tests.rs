@@ -74,7 +74,11 @@ fn a_slice_that_cannot_be_used_keeps_what_it_said_and_is_named() {
     ] {
         bench.take([Event::Apply(object)]);
         let view = bench.view.borrow().clone();
-        assert!(view.unreadable.get(place).is_some_and(|e| e.contains(error)), "{error}: {:?}", view.unreadable);
+        assert!(
+            view.unreadable.get(place).is_some_and(|e| e.contains(error)),
+            "{error}: {:?}",
+            view.unreadable
+        );
         assert_eq!(bench.members(), before, "{error}");
     }
     bench.take([Event::Apply(good(slice(1, 0, 1, "10.0.0.3/32")))]);

@@ -89,10 +89,15 @@ async fn what_cannot_be_used_says_why() {
     assert!(lost.message.starts_with("spec.digest: "), "{}", lost.message);
     let newer = refused(Ok(watcher::Event::Apply(object("n1", 2, |o| o.spec.format = 99)))).await;
     assert_eq!(newer.reason, reason::UNKNOWN_FORMAT);
-    let shape = json!({ "metadata": { "name": "n1", "uid": "u", "generation": 3 }, "spec": { "format": "one" } });
+    let shape =
+        json!({ "metadata": { "name": "n1", "uid": "u", "generation": 3 }, "spec": { "format": "one" } });
     let shapeless = refused(Ok(watcher::Event::Apply(serde_json::from_value(shape).unwrap()))).await;
     assert_eq!(shapeless.reason, reason::UNREADABLE);
-    assert!(shapeless.message.contains("format") || shapeless.message.contains("u32"), "{}", shapeless.message);
+    assert!(
+        shapeless.message.contains("format") || shapeless.message.contains("u32"),
+        "{}",
+        shapeless.message
+    );
 }
 
 #[tokio::test]
