@@ -2,8 +2,9 @@
 #![allow(clippy::expect_used, missing_docs, reason = "a benchmark stops where it can't go on")]
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use nix::sched::{CloneFlags, unshare};
 use selvage_nftables::model::{Elements, Key, KeyPart};
 use selvage_nftables::netlink::{Connection, Settings, encoded};
@@ -36,11 +37,16 @@ fn benches(criterion: &mut Criterion) {
     });
     connection.commit(&add).expect("commit");
     benchmarks.bench_function("encode and commit", |bencher| {
-        bencher.iter_batched(
-            || connection.commit(&delete).expect("delete"),
-            |()| connection.commit(&add).expect("commit"),
-            BatchSize::PerIteration,
-        );
+        bencher.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..iterations {
+                connection.commit(&delete).expect("delete");
+                let start = Instant::now();
+                connection.commit(&add).expect("commit");
+                spent += start.elapsed();
+            }
+            spent
+        });
     });
     benchmarks.bench_function("read", |bencher| {
         bencher.iter(|| connection.read().expect("read"));
