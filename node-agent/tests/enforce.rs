@@ -213,6 +213,26 @@ async fn connections_are_forgotten_when_an_address_changes_hands_or_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_that_could_not_be_forgotten_are_forgotten_later() {
+    let bench = Bench::enforcing(&node_policy(&[("a", "1", "10.244.1.2")], &[]), &[]).await;
+    bench.state(|s| s.refuse_to_forget = true);
+    bench.publish(2, &node_policy(&[], &[]));
+    bench.settle().await;
+    assert_eq!(bench.reason(), reason::KERNEL_REFUSED);
+    after(2_000).await;
+    bench.state(|s| assert_eq!(s.forgotten, [["10.244.1.2".parse().unwrap()].into()]));
+    assert_eq!(bench.reason(), reason::PROGRAMMED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_lost_its_kernel_ends_so_that_the_agent_starts_again() {
+    let bench = Bench::enforcing(&node_policy(&[], &[]), &[]).await;
+    bench.state(|s| s.die = true);
+    bench.publish(2, &node_policy(&[("a", "1", "10.244.1.2")], &[]));
+    bench.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cni_result_places_a_pod_before_the_api_knows_its_address() {
     let bench = Bench::enforcing(&node_policy(&[("a", "1", "")], &[]), &[]).await;
     let attachment = Attachment {
@@ -292,7 +312,7 @@ async fn a_table_that_another_process_owns_is_waited_for() {
     assert_eq!(bench.reason(), reason::KERNEL_REFUSED);
     assert!(bench.ready.borrow().is_err());
     bench.state(|s| s.standing = Some(Standing::Orphan));
-    after(16_000).await;
+    after(1_000).await;
     assert_eq!(bench.reason(), reason::PROGRAMMED);
 }
 

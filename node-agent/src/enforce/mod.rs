@@ -44,6 +44,8 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 /// Pauses after a failure, doubled up to the second.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// How often a table that another process owns is looked at: it is an earlier agent that is about to end.
+const FOREIGN_RETRY: Duration = Duration::from_secs(1);
 
 /// What the loop looks at.
 #[derive(Debug)]
@@ -85,6 +87,8 @@ pub struct Enforcer<K> {
     decider: Decider,
     standing: Standing,
     placement: Placement,
+    /// Addresses that left their pods, and whose connections are not forgotten yet.
+    to_forget: BTreeSet<IpAddr>,
     /// The table was committed at least once since the start.
     applied: bool,
     /// When the table must be read again.
@@ -113,6 +117,7 @@ impl<K: Kernel> Enforcer<K> {
             decider: Decider::default(),
             standing: Standing::Unknown,
             placement: Placement::default(),
+            to_forget: BTreeSet::new(),
             applied: false,
             verify_at: now + VERIFY,
             verified_at: now,
@@ -121,10 +126,13 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Enforces until one of the views has no writer any more.
+    /// Enforces until one of the views has no writer any more, or the kernel connection is lost.
     pub async fn run(mut self) {
         loop {
             let again = self.step().await;
+            if self.kernel.is_none() {
+                return;
+            }
             let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
             let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
             let alive = tokio::select! {
@@ -166,7 +174,11 @@ impl<K: Kernel> Enforcer<K> {
             Decision::TearDown => self.tear_down().await.map(|()| Outcome::TornDown),
             Decision::Enforce(accepted) => self.enforce(&accepted, &groups, &cni, &links).await,
         };
-        let failed = outcome.is_err();
+        let pause = match &outcome {
+            Ok(_) => None,
+            Err(KernelError::Foreign(_)) => Some(FOREIGN_RETRY),
+            Err(_) => Some(self.retry),
+        };
         let problem = links.bridge_problem();
         let ready = match (&problem, self.applied) {
             (Some(problem), _) => Err(problem.clone()),
@@ -179,13 +191,13 @@ impl<K: Kernel> Enforcer<K> {
             report.addresses = links.pod_network_addresses(&self.pod_interfaces);
             self.outputs.metrics.sizes(&report.sizes);
         });
-        if !failed {
+        let Some(pause) = pause else {
             self.retry = RETRY;
             return held_until;
-        }
+        };
         self.standing = Standing::Unknown;
-        let at = Instant::now() + self.retry;
         self.retry = (self.retry * 2).min(RETRY_LONGEST);
+        let at = Instant::now() + pause;
         Some(held_until.map_or(at, |held| held.min(at)))
     }
 
@@ -207,13 +219,16 @@ impl<K: Kernel> Enforcer<K> {
                 .collect::<BTreeMap<_, _>>(),
         };
         let rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
-        let mut lost = self.read_if_due(&placement).await?;
+        self.read_if_due().await?;
+        let left = if self.applied { BTreeSet::new() } else { self.standing.pod_addresses() };
         let plan = self.standing.plan(&rendered.ruleset, &facts, &self.settings)?;
         let committed = !plan.transactions.is_empty();
         self.commit(plan.transactions, Standing::Ours(plan.after)).await?;
-        lost.extend(self.placement.lost(&placement));
+        self.to_forget.extend(self.placement.lost(&placement));
+        // An earlier agent's pods are known by their addresses alone.
+        self.to_forget.extend(left.into_iter().filter(|address| !placement.owners.contains_key(address)));
         self.placement = placement;
-        self.forget(lost).await?;
+        self.forget().await?;
         if committed && !self.applied {
             // What was just built is read once, as the kernel tells it.
             self.verify_at = Instant::now();
@@ -231,7 +246,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     async fn tear_down(&mut self) -> Result<(), KernelError> {
-        self.read_if_due(&Placement::default()).await?;
+        self.read_if_due().await?;
         let plan = self.standing.removal()?;
         self.commit(plan.transactions, Standing::Absent).await?;
         self.placement = Placement::default();
@@ -239,24 +254,21 @@ impl<K: Kernel> Enforcer<K> {
         Ok(())
     }
 
-    /// Reads the table where it is not known, or may have been changed. Returns the addresses that pods had in a
-    /// table that an earlier agent left, and that `placement` has not.
-    async fn read_if_due(&mut self, placement: &Placement) -> Result<BTreeSet<IpAddr>, KernelError> {
-        let now = Instant::now();
-        if !matches!(self.standing, Standing::Unknown) && now < self.verify_at {
-            return Ok(BTreeSet::new());
+    /// Reads the table where it is not known, or may have been changed.
+    async fn read_if_due(&mut self) -> Result<(), KernelError> {
+        if !matches!(self.standing, Standing::Unknown) && Instant::now() < self.verify_at {
+            return Ok(());
         }
+        // What is heard up to now is in what is read.
+        while self.inputs.changes.try_recv().is_ok() {}
         let read = self.call(|kernel| kernel.read()).await?;
         self.verified_at = Instant::now();
         self.verify_at = self.verified_at + VERIFY;
-        // What was heard up to now is in what was read.
-        while self.inputs.changes.try_recv().is_ok() {}
         if let Some(difference) = self.standing.learn(read)? {
             tracing::warn!(difference, "the table is not what was committed; repairing it");
             self.outputs.metrics.repair();
         }
-        let left = if self.applied { BTreeSet::new() } else { self.standing.pod_addresses() };
-        Ok(left.into_iter().filter(|address| !placement.owners.contains_key(address)).collect())
+        Ok(())
     }
 
     /// Commits the transactions, after which the table stands as told.
@@ -284,17 +296,15 @@ impl<K: Kernel> Enforcer<K> {
         result
     }
 
-    async fn forget(&mut self, addresses: BTreeSet<IpAddr>) -> Result<(), KernelError> {
-        if addresses.is_empty() {
+    /// Forgets the connections of addresses that left their pods; those of a failed call are kept for the next.
+    async fn forget(&mut self) -> Result<(), KernelError> {
+        if self.to_forget.is_empty() {
             return Ok(());
         }
-        let count = addresses.len();
+        let addresses = self.to_forget.clone();
         let deleted = self.call(move |kernel| kernel.forget(&addresses)).await?;
-        tracing::info!(
-            addresses = count,
-            connections = deleted,
-            "forgot the connections of addresses that left"
-        );
+        let addresses = std::mem::take(&mut self.to_forget).len();
+        tracing::info!(addresses, connections = deleted, "forgot the connections of addresses that left");
         self.outputs.metrics.forgot(u64::try_from(deleted).unwrap_or_default());
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct CniView {
 pub struct Scanner {
     dir: PathBuf,
     seen: BTreeMap<OsString, Seen>,
+    /// The folder could not be listed the last time.
+    failing: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ struct Stamp {
 impl Scanner {
     /// A scanner that has read nothing yet.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, seen: BTreeMap::new() }
+        Self { dir, seen: BTreeMap::new(), failing: false }
     }
 
     /// Looks at every file that is new or changed.
@@ -74,10 +76,13 @@ impl Scanner {
                     self.seen.clear();
                     return CniView::default();
                 }
-                tracing::warn!(dir = %self.dir.display(), %error, "CNI results can't be listed");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(dir = %self.dir.display(), %error, "CNI results can't be listed");
+                }
                 return self.view();
             }
         };
+        self.failing = false;
         let mut before = std::mem::take(&mut self.seen);
         for entry in listing.flatten() {
             let name = entry.file_name();

@@ -41,6 +41,10 @@ pub struct State {
     pub forgotten: Vec<BTreeSet<IpAddr>>,
     /// How many commits are refused from now on.
     pub refuse: usize,
+    /// The next forgetting of connections is refused.
+    pub refuse_to_forget: bool,
+    /// The next commit panics.
+    pub die: bool,
     /// How the table relates to this agent.
     pub standing: Option<Standing>,
 }
@@ -52,6 +56,7 @@ pub struct Shared(pub Arc<Mutex<State>>);
 impl Kernel for Shared {
     fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
         let mut state = self.0.lock().unwrap();
+        assert!(!state.die, "the test lets this call die");
         if state.refuse > 0 {
             state.refuse -= 1;
             return Err(KernelError::Other("refused by the test".to_owned()));
@@ -73,7 +78,11 @@ impl Kernel for Shared {
     }
 
     fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
-        self.0.lock().unwrap().forgotten.push(addresses.clone());
+        let mut state = self.0.lock().unwrap();
+        if std::mem::take(&mut state.refuse_to_forget) {
+            return Err(KernelError::Other("refused to forget".to_owned()));
+        }
+        state.forgotten.push(addresses.clone());
         Ok(addresses.len())
     }
 }
@@ -162,6 +171,11 @@ impl<K: Kernel> Bench<K> {
         let task = tokio::spawn(Enforcer::new(kernel, settings, interfaces(), inputs, outputs).run());
         let (report, ready, of, kernel) = (report_seen, ready_seen, PhantomData, Shared::default());
         Self { kernel, of, policy, groups, cni, links, changes, report, ready, metrics, task }
+    }
+
+    /// Waits until the loop ends by itself.
+    pub async fn ended(mut self) {
+        (&mut self.task).await.unwrap();
     }
 
     /// Ends the loop as a killed agent ends; its kernel connection is closed then.
