@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use selvage_nftables::render::{Settings, UnknownPods};
 use selvage_nftables::trace::{Conntrack, Packet, Routing, Transport};
 use selvage_policy::compiled::{
-    Action, AddressTerm, Family, GroupId, Member, PortMatch, PortRange, Rule, Service, TierStep,
+    Action, AddressTerm, Family, GroupId, Member, PortMatch, PortRange, ProfileId, Rule, Service, TierStep,
 };
 
 use crate::build::{World, ip, member, name_of, net, policy_key};
@@ -54,7 +54,7 @@ const PORTS: [u16; 4] = [53, 80, 81, 8472];
 pub fn world() -> impl Strategy<Value = World> {
     let policies = vec((vec(rule(), 0..4), vec(rule(), 0..4)), POLICIES.len());
     let profiles = vec((vec(step(), 0..4), vec(step(), 0..3), btree_set(select(PORTS), 0..3)), 2);
-    let pods = vec((0u64..3, any::<bool>(), any::<bool>()), PODS.len());
+    let pods = vec((0u64..9, prop::bool::weighted(0.8), prop::bool::weighted(0.8)), PODS.len());
     let settings = (prop::bool::weighted(0.2), any::<bool>());
     (policies, profiles, pods, groups(), settings).prop_map(|(policies, profiles, pods, groups, settings)| {
         let mut world = World::new();
@@ -66,8 +66,11 @@ pub fn world() -> impl Strategy<Value = World> {
             world = world.named_port(id, name_of(6, "web"), &ports.into_iter().collect::<Vec<_>>());
         }
         for ((name, addresses), (profile, known, listed)) in PODS.iter().zip(pods) {
-            // Profile 0 does not exist in one world in nine; then the pod is closed.
-            world = world.pod(name, if known { addresses } else { &[] }, profile);
+            // Profile 0 allows everything.
+            world = world.pod(name, if known { addresses } else { &[] }, profile % 3);
+            if profile == 8 {
+                world.policy.profiles.remove(&ProfileId(2));
+            }
             if !listed {
                 world.policy.endpoints.remove(&crate::build::endpoint(name));
             }
@@ -116,7 +119,11 @@ fn rule() -> impl Strategy<Value = Rule> {
         4 => Just(Action::Allow), 3 => Just(Action::Deny), 2 => Just(Action::Pass), 1 => Just(Action::Log)
     ];
     let family = prop_oneof![4 => Just(None), 1 => Just(Some(Family::V4)), 1 => Just(Some(Family::V6))];
-    (action, family, vec(service(), 0..3), vec(term(), 0..3), vec(term(), 0..2)).prop_map(
+    // Rules without conditions are common, so that later rules and tiers are reached and missed alike.
+    let services = prop_oneof![1 => Just(vec![]), 1 => vec(service(), 0..3)];
+    let source = prop_oneof![1 => Just(vec![]), 1 => vec(term(), 0..3)];
+    let destination = prop_oneof![2 => Just(vec![]), 1 => vec(term(), 0..2)];
+    (action, family, services, source, destination).prop_map(
         |(action, family, services, source, destination)| Rule {
             action,
             family,
@@ -172,8 +179,10 @@ fn service() -> impl Strategy<Value = Service> {
 
 pub fn packet() -> impl Strategy<Value = Packet> {
     let pair = |family: fn(&&str) -> bool| {
-        let addresses: Vec<&str> = ADDRESSES.into_iter().filter(family).collect();
-        (select(addresses.clone()), select(addresses))
+        let all: Vec<&str> = ADDRESSES.into_iter().filter(family).collect();
+        let pods: Vec<&str> = PODS.iter().flat_map(|(_, addresses)| *addresses).filter(family).collect();
+        let either = || prop_oneof![select(pods.clone()), select(all.clone())];
+        (either(), either())
     };
     let addresses = prop_oneof![pair(|a| a.contains('.')), pair(|a| a.contains(':'))];
     let way = select([
