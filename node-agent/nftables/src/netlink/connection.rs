@@ -17,6 +17,7 @@ use super::error::{CommitError, ReadError, Rejection};
 use super::socket::NetfilterSocket;
 use super::uapi;
 use super::watch::Watch;
+use super::wire::{Malformed, Message};
 use crate::model::{Name, Ruleset};
 use crate::transaction::{Op, Transaction};
 
@@ -267,7 +268,7 @@ impl Connection {
                 rejections.push(rejection);
             }
         }
-        match (rejections.is_empty(), confirmed) {
+        match (rejections.is_empty(), confirmed && !lost) {
             (false, _) => Err(CommitError::Refused { rejections, incomplete: lost }),
             (true, true) => Ok(()),
             (true, false) => Err(CommitError::Unconfirmed),
@@ -324,7 +325,7 @@ impl Connection {
         request: NfTablesMessage,
         state: &mut S,
         restart: impl Fn(&mut S),
-        each: impl Fn(&mut S, &super::wire::Message<'_>) -> Result<(), super::wire::Malformed>,
+        each: impl Fn(&mut S, &Message<'_>) -> Result<(), Malformed>,
     ) -> Result<(), ReadError> {
         self.socket.dump(NLM_F_REQUEST | NLM_F_DUMP, &message(request), state, restart, each)
     }

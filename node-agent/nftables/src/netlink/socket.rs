@@ -183,7 +183,7 @@ impl NetfilterSocket {
                 // The reply is taken to its end even where it can't be read: the kernel starts no other before.
                 match message.kind {
                     NLMSG_DONE | NLMSG_ERROR => {
-                        return match error_number(message.payload) {
+                        return match error_number(message.payload).unwrap_or(0) {
                             0 => Ok(read.map(|()| steady)?),
                             errno => Err(ReadError::Refused(errno)),
                         };
@@ -222,10 +222,10 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// The positive error number at the start of NLMSG_ERROR's and NLMSG_DONE's payload; 0 where there is none.
-fn error_number(payload: &[u8]) -> i32 {
-    let number = payload.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-    number.checked_neg().unwrap_or(i32::MAX)
+/// The positive error number at the start of NLMSG_ERROR's and NLMSG_DONE's payload.
+fn error_number(payload: &[u8]) -> Option<i32> {
+    let number = i32::from_ne_bytes(*payload.first_chunk()?);
+    Some(number.checked_neg().unwrap_or(i32::MAX))
 }
 
 /// The acknowledgement or error that a message is, if it is one.
@@ -233,7 +233,7 @@ pub(super) fn answer(message: &Message<'_>) -> Option<Answer> {
     if message.kind != NLMSG_ERROR {
         return None;
     }
-    let errno = error_number(message.payload);
+    let errno = error_number(message.payload)?;
     Some(Answer { sequence: message.sequence, errno, text: extended_text(message) })
 }
 

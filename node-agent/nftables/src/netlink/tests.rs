@@ -94,6 +94,25 @@ fn key_types_are_read_back() {
     assert_eq!(key::key_parts(7 << 6), None, "a part without a type");
 }
 
+#[test]
+fn the_text_of_an_extended_ack_is_found_behind_the_request() {
+    let text = b"\x0b\x00\x01\x00no room\x00\x00";
+    let header = [20_u32.to_ne_bytes(), [0; 4], [0; 4], [0; 4]].concat();
+    let errno = (-28_i32).to_ne_bytes();
+    let capped = [&errno[..], &header, text].concat();
+    let whole = [&errno[..], &header, &[1, 2, 3, 4], text].concat();
+    let answer = |flags, payload: &[u8]| {
+        let message = Message { kind: NLMSG_ERROR, flags, sequence: 7, port: 0, payload };
+        socket::answer(&message).map(|answer| (answer.sequence, answer.errno, answer.text))
+    };
+    let found = Some((7, 28, Some("no room".to_owned())));
+    assert_eq!(answer(0x300, &capped), found);
+    assert_eq!(answer(0x200, &whole), found);
+    assert_eq!(answer(0x000, &whole), Some((7, 28, None)));
+    assert_eq!(answer(0x200, &whole[..18]), Some((7, 28, None)), "cut short");
+    assert_eq!(answer(0, &[0; 3]), None, "no acknowledgement");
+}
+
 /// Attributes in attributes, with lengths that are mostly right.
 fn attribute_bytes() -> impl Strategy<Value = Vec<u8>> {
     let leaf = prop_oneof![

@@ -1,9 +1,11 @@
 //! Sizes far beyond every default buffer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use selvage_nftables::model::*;
-use selvage_nftables::netlink::Ownership;
+use selvage_nftables::netlink::{Connection, Ownership, Settings};
 use selvage_nftables::transaction::{Op, Transaction};
 
 use crate::netns::Namespace;
@@ -90,4 +92,38 @@ fn a_full_set_refuses_more_and_keeps_what_it_has() {
     let error = connection.commit(&more).unwrap_err();
     assert!(error.has_errno(nix::errno::Errno::ENFILE as i32), "{error}");
     assert_eq!(connection.read().unwrap().unwrap().ruleset, wish);
+}
+
+#[test]
+fn a_table_is_read_whole_while_others_change_theirs() {
+    let namespace = Namespace::new();
+    let mut connection = connect(&namespace, Ownership::Owned);
+    let set = points(vec![KeyPart::Ipv4], (0..20_000).map(nth), Some(40_000));
+    let wish = Ruleset { chains: chains_of_fifty_rules(50), sets: BTreeMap::from([("all".into(), set)]) };
+    connection.commit(&creation(&wish)).unwrap();
+
+    let settings = Settings { table: "kube-proxy".into(), ownership: Ownership::Plain };
+    let mut other = namespace.run(|| Connection::open(&settings)).unwrap();
+    let start = connection.generation().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let add: Transaction = [Op::AddTable].into_iter().collect();
+            let delete: Transaction = [Op::DeleteTable].into_iter().collect();
+            while !done.load(Ordering::Relaxed) {
+                other.commit(&add).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+                other.commit(&delete).unwrap();
+            }
+        });
+        let equal = (0..10).all(|_| connection.read().unwrap().unwrap().ruleset == wish);
+        done.store(true, Ordering::Relaxed);
+        assert!(equal);
+    });
+    assert!(connection.generation().unwrap() > start, "the other did change something");
+}
+
+fn chains_of_fifty_rules(count: u32) -> BTreeMap<Name, Chain> {
+    let rules = || (0..50).map(|n| rule(&n.to_string(), vec![Expr::Counter])).collect();
+    (0..count).map(|n| (format!("c{n}").into(), chain(rules()))).collect()
 }

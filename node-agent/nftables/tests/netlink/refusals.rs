@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 use selvage_nftables::model::*;
-use selvage_nftables::netlink::{CommitError, InvalidOp, Ownership, Rejection, UNREADABLE};
+use selvage_nftables::netlink::{
+    CommitError, Connection, InvalidOp, Ownership, Rejection, Settings, UNREADABLE,
+};
 use selvage_nftables::transaction::{Op, SetKind, SetSpec, Transaction};
 
 use crate::netns::Namespace;
@@ -118,13 +120,22 @@ fn overlapping_ranges_and_a_changed_verdict_are_refused() {
 }
 
 #[test]
-fn the_kernels_own_words_are_passed_on() {
+fn a_chain_that_the_kernel_does_not_know_is_named() {
     let namespace = Namespace::new();
     let mut connection = connect(&namespace, Ownership::Owned);
     let nat = BaseChain { kind: ChainKind::Nat, hook: Hook::Forward, priority: 0, drop: false };
     let ops = vec![Op::AddTable, Op::AddChain { name: "wrong".into(), base: Some(nat) }];
     let rejections = rejections(connection.commit(&Transaction { ops }).unwrap_err());
     assert_eq!((rejections[0].index, rejections[0].errno), (Some(1), Errno::EOPNOTSUPP as i32));
+}
+
+#[test]
+fn the_kernels_own_words_are_passed_on() {
+    let namespace = Namespace::new();
+    let settings = Settings { table: "x".repeat(300).into(), ownership: Ownership::Plain };
+    let mut connection = namespace.run(|| Connection::open(&settings)).unwrap();
+    let error = connection.commit(&[Op::AddTable].into_iter().collect()).unwrap_err();
+    assert!(error.to_string().ends_with("Attribute failed policy validation"), "{error}");
 }
 
 #[test]
