@@ -115,8 +115,10 @@ impl Pools {
     pub fn next(&mut self, engine: &Engine, now: Instant, time: &Time) -> Option<PoolWrite> {
         if self.dirty && self.in_flight.is_empty() && self.not_before.is_none_or(|at| at <= now) {
             self.dirty = false;
-            self.not_before = Some(now + PAUSE);
             self.queue = self.plan(&in_use(engine), time);
+            // A pool that is made or goes is followed at once by what there is to say then.
+            let facts = self.queue.iter().all(|write| matches!(write, PoolWrite::Status { .. }));
+            self.not_before = facts.then(|| now + PAUSE);
         }
         let at = self.queue.iter().position(|write| self.pace.free(write.name(), now) <= now)?;
         let write = self.queue.remove(at);

@@ -1,1 +1,281 @@
-//! Tests of this module.
+//! What is said of a policy, given what nodes report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use selvage_crds::conditions::{PROGRAMMED, find, reason};
+use selvage_crds::digest;
+use selvage_crds::network_policy_status::PolicyStatus;
+use selvage_crds::node_policy::{NodePolicyStatus, NotProgrammed, PolicyRef};
+use selvage_policy::compiled::{EndpointKey, PolicyKey, PolicyKind};
+use selvage_policy::engine::Engine;
+use selvage_policy::model::{self, Change};
+use serde_json::json;
+
+use super::Board;
+use crate::convert;
+use crate::watch::{Agent, Place, SeenStatus};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A board beside an engine, with one policy of all pods in a namespace.
+struct World {
+    engine: Engine,
+    board: Board,
+    now: Instant,
+    key: PolicyKey,
+    version: u64,
+    said: PolicyStatus,
+}
+
+impl World {
+    fn new(nodes: usize) -> Self {
+        let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: "a".into(), name: "p".into() };
+        let mut world = Self {
+            engine: Engine::new(),
+            board: Board::default(),
+            now: Instant::now(),
+            key,
+            version: 0,
+            said: PolicyStatus::default(),
+        };
+        world.policy(1);
+        for number in 1..=nodes {
+            world.node(number);
+        }
+        world
+    }
+
+    fn policy(&mut self, generation: i64) {
+        let object = serde_json::from_value(json!({
+            "metadata": { "namespace": "a", "name": "p", "uid": "u", "generation": generation },
+            "spec": { "podSelector": {} },
+        }));
+        let converted = convert::network_policy(&object.unwrap()).unwrap();
+        self.board.policy(&self.key, Some(&converted));
+        self.engine.apply(Change::Policy(self.key.clone(), converted.policy));
+        self.flush();
+    }
+
+    /// A node with a ready agent and a pod.
+    fn node(&mut self, number: usize) {
+        let name: Arc<str> = format!("n{number:02}").into();
+        self.agent(&name, true);
+        self.engine.apply(Change::Node(name.clone(), Some(model::Node::default())));
+        let key = EndpointKey { namespace: "a".into(), name: name.clone() };
+        let pod = model::Pod {
+            uid: name.clone(),
+            created: 0,
+            node: name,
+            labels: BTreeMap::new(),
+            service_account: "default".into(),
+            addresses: Default::default(),
+            named_ports: Default::default(),
+        };
+        self.engine.apply(Change::Pod(key, Some(pod)));
+        self.flush();
+    }
+
+    fn agent(&mut self, node: &str, ready: bool) {
+        self.board.agent(&node.into(), Some(Agent { node: node.into(), ready }), self.now);
+    }
+
+    fn flush(&mut self) {
+        let delta = self.engine.flush();
+        for policy in delta.nodes.values() {
+            self.board.sent(policy, self.now);
+        }
+        self.board.touch(&delta.policies);
+    }
+
+    /// The node reports that it enforces what it was sent, but for what `change` says.
+    fn report(&mut self, node: &str, change: impl FnOnce(&mut NodePolicyStatus)) {
+        let sent = self.engine.node(node).unwrap();
+        let mut status =
+            NodePolicyStatus { policy_set: Some(digest::policy_set(&sent)), ..NodePolicyStatus::default() };
+        change(&mut status);
+        self.board.reported(&node.into(), Some(status), self.now);
+    }
+
+    /// Writes what there is to write, after some time; whether that was anything.
+    fn write(&mut self, after: Duration) -> bool {
+        self.now += after;
+        let time = Time(Timestamp::from_second(1_800_000_000).unwrap());
+        let Some(write) = self.board.next(&self.engine, &BTreeMap::new(), self.now, &time) else {
+            return false;
+        };
+        self.version += 1;
+        let place = Place { version: self.version.to_string(), uid: "s".into(), generation: 1 };
+        self.said = write.status.clone();
+        let seen = SeenStatus { place, policy_uid: "u".into(), status: write.status };
+        self.board.written(&write.key, Some(seen), self.now);
+        true
+    }
+
+    /// Programmed as it was last written: status, reason, and programmed/desired.
+    fn programmed(&self) -> (String, String, String) {
+        let condition = find(&self.said.conditions, PROGRAMMED).unwrap();
+        (condition.status.clone(), condition.reason.clone(), self.said.nodes.summary.clone())
+    }
+
+    fn says(&self, status: &str, reason: &str, summary: &str) {
+        assert_eq!(self.programmed(), (status.into(), reason.into(), summary.into()), "{:?}", self.said);
+    }
+}
+
+#[test]
+fn all_nodes_have_to_report() {
+    let mut world = World::new(2);
+    assert!(world.write(SECOND));
+    world.says("False", reason::PENDING, "0/2");
+    world.report("n01", |_| ());
+    assert!(world.write(SECOND));
+    world.says("False", reason::PENDING, "1/2");
+    world.report("n02", |_| ());
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "2/2");
+    world.report("n02", |status| status.revision = 8);
+    assert!(!world.write(SECOND), "nothing new is nothing to write");
+}
+
+#[test]
+fn a_report_counts_for_the_generation_that_its_set_had() {
+    let mut world = World::new(1);
+    let old = digest::policy_set(&world.engine.node("n01").unwrap());
+    world.policy(2);
+    world.report("n01", |status| status.policy_set = Some(old.clone()));
+    assert!(world.write(SECOND));
+    world.says("False", reason::PENDING, "0/1");
+    world.report("n01", |_| ());
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "1/1");
+    assert_eq!(world.said.observed_generation, Some(2));
+    world.report("n01", |status| status.policy_set = Some("0123456789abcdef".into()));
+    assert!(!world.write(SECOND), "an unknown set is not yet a reason to say False");
+    assert!(world.write(5 * SECOND));
+    world.says("False", reason::PENDING, "0/1");
+}
+
+#[test]
+fn a_set_that_is_not_the_newest_counts_too() {
+    let mut world = World::new(1);
+    let first = digest::policy_set(&world.engine.node("n01").unwrap());
+    // Another policy makes another set; the report of the first says enough about this policy.
+    let mut other = convert::network_policy(
+        &serde_json::from_value(json!({
+            "metadata": { "namespace": "a", "name": "other", "uid": "o", "generation": 1 },
+            "spec": { "podSelector": {} },
+        }))
+        .unwrap(),
+    )
+    .unwrap();
+    world.engine.apply(Change::Policy(other.key.clone(), other.policy.take()));
+    world.flush();
+    world.report("n01", |status| status.policy_set = Some(first));
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "1/1");
+}
+
+#[test]
+fn a_new_node_has_five_seconds() {
+    let mut world = World::new(1);
+    world.report("n01", |_| ());
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "1/1");
+    world.node(2);
+    assert!(!world.write(Duration::ZERO));
+    assert!(!world.write(4 * SECOND));
+    let due = world.board.due(world.now).unwrap();
+    assert_eq!(due - world.now, SECOND, "it looks again by itself");
+    assert!(world.write(SECOND));
+    world.says("False", reason::PENDING, "1/2");
+    world.report("n02", |_| ());
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "2/2");
+}
+
+#[test]
+fn a_failing_node_is_named_at_once() {
+    let mut world = World::new(1);
+    world.report("n01", |_| ());
+    assert!(world.write(SECOND));
+    world.node(2);
+    let key = world.key.clone();
+    world.report("n02", |status| {
+        let entry = NotProgrammed {
+            policy: PolicyRef::from(&key),
+            reason: reason::KERNEL_REFUSED.into(),
+            message: "no".into(),
+        };
+        status.not_programmed = vec![entry];
+        status.not_programmed_total = 1;
+    });
+    assert!(world.write(SECOND));
+    world.says("False", reason::FAILED, "1/2");
+    let details: Vec<_> =
+        world.said.nodes.details.iter().map(|d| (d.name.as_str(), d.reason.as_str())).collect();
+    assert_eq!(details, [("n02", reason::KERNEL_REFUSED)]);
+    assert_eq!(world.said.nodes.failed, 1);
+}
+
+#[test]
+fn a_node_that_names_fewer_than_fail_fails_for_all() {
+    let mut world = World::new(1);
+    world.report("n01", |status| status.not_programmed_total = 1);
+    assert!(world.write(SECOND));
+    world.says("False", reason::FAILED, "0/1");
+}
+
+#[test]
+fn an_agent_that_stays_away_makes_its_node_unknown() {
+    let mut world = World::new(1);
+    world.report("n01", |_| ());
+    assert!(world.write(SECOND));
+    world.agent("n01", false);
+    assert!(!world.write(SECOND), "a restart is no news");
+    world.agent("n01", true);
+    assert!(!world.write(super::node::AGENT_GRACE));
+    world.agent("n01", false);
+    assert!(!world.write(SECOND));
+    assert!(world.write(super::node::AGENT_GRACE));
+    world.says("Unknown", reason::AGENT_NOT_READY, "0/1");
+    world.agent("n01", true);
+    assert!(world.write(SECOND));
+    world.says("True", reason::PROGRAMMED, "1/1");
+}
+
+#[test]
+fn a_node_without_an_agent_fails_after_a_while() {
+    let mut world = World::new(1);
+    world.agent("n01", false);
+    assert!(world.write(SECOND));
+    world.says("False", reason::PENDING, "0/1");
+    assert!(world.write(super::node::AGENT_GRACE));
+    world.says("False", reason::FAILED, "0/1");
+    assert_eq!(world.said.nodes.details[0].reason, reason::AGENT_NOT_READY);
+}
+
+#[test]
+fn ten_nodes_are_named_the_failed_ones_first() {
+    let mut world = World::new(12);
+    world.report("n12", |status| status.not_programmed_total = 1);
+    assert!(world.write(SECOND));
+    let details = &world.said.nodes.details;
+    assert_eq!(details.len(), 10);
+    assert_eq!((details[0].name.as_str(), details[1].name.as_str()), ("n12", "n01"));
+    assert_eq!((world.said.nodes.desired, world.said.nodes.failed), (12, 1));
+}
+
+#[test]
+fn one_object_is_written_once_a_second() {
+    let mut world = World::new(2);
+    assert!(world.write(SECOND));
+    world.report("n01", |_| ());
+    assert!(!world.write(SECOND / 2));
+    world.report("n02", |_| ());
+    assert!(world.write(SECOND / 2));
+    world.says("True", reason::PROGRAMMED, "2/2");
+}

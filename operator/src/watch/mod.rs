@@ -84,8 +84,12 @@ async fn run<W: Watched, S>(
                 chunk = events.next() => {
                     // A watcher's stream ends with its process alone; a new one is the way on in any case.
                     let Some(chunk) = chunk else { break };
+                    let expired = chunk.iter().any(expired);
                     if messages.send(translator.message(chunk)).await.is_err() {
                         return;
+                    }
+                    if expired {
+                        break;
                     }
                 }
             }
@@ -156,6 +160,12 @@ impl<W: Watched> Translator<W> {
             message.undecodable += 1;
         }
     }
+}
+
+/// Whether the watch can't go on from where it was. The watcher lists anew by itself where an event says so, but would
+/// ask for ever where the request is refused.
+fn expired<K>(event: &watcher::Result<K>) -> bool {
+    matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410)
 }
 
 /// The object's key; its resourceVersion is noted.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response};
-use futures::StreamExt;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -275,12 +274,18 @@ impl Fake {
 
     fn watch(&self, path: &Path, query: &str) -> Response<Body> {
         let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
-        let mut from: u64 = from.unwrap().parse().unwrap();
+        let from: u64 = from.unwrap().parse().unwrap();
         assert_ne!(from, 0, "a watch asked for any version");
         let breaks = {
             let state = self.state();
             if from < state.compacted {
-                return status(410, "too old");
+                // As the API server does: the request is answered, and the first event says so.
+                let error =
+                    json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old" });
+                return Response::new(Body::from(format!(
+                    "{}\n",
+                    json!({ "type": "ERROR", "object": error })
+                )));
             }
             state.breaks
         };
@@ -399,7 +404,6 @@ fn status(code: u16, message: &str) -> Response<Body> {
     let reason = match code {
         404 => "NotFound",
         409 => "Conflict",
-        410 => "Expired",
         _ => "InternalError",
     };
     let body = json!({

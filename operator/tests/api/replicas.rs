@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use selvage_crds::NodePolicy;
+use selvage_operator::lease::{Elector, Terms};
+use selvage_operator::publish::{Action, Outcome, Write, Writer};
 use selvage_operator::run::Error;
 use selvage_operator::teardown;
 use serde_json::json;
@@ -35,7 +38,6 @@ async fn a_standby_writes_nothing_until_it_leads() {
     until("the lease is handed over", || holder(&fake) == "two").await;
     a_while().await;
     assert_eq!(published(&fake), before, "a new leader rewrites differences alone");
-    assert_eq!(fake.writes(), []);
     pod(&fake, "more", "n1", "10.244.1.4");
     until("the new leader follows", || node_policy(&fake, "n1").unwrap()["spec"]["endpoints"][2].is_object())
         .await;
@@ -75,28 +77,57 @@ async fn a_leader_that_cannot_renew_stops_writing_and_ends() {
     assert_eq!(fake.writes(), []);
 }
 
+/// A writer whose process won the lease once and does not look at it any more, as one that was stopped for a while.
+async fn stopped_leader(fake: &crate::fake::Fake, holds_for: Duration) -> Writer {
+    let client = fake.client("one");
+    let terms = Terms { duration: holds_for, renew_within: holds_for, retry: Duration::from_secs(60) };
+    let (mut elector, mut fence) =
+        Elector::new(client.clone(), SYSTEM, "selvage-operator", "one".into(), terms);
+    tokio::select! {
+        error = elector.run() => panic!("{error}"),
+        () = fence.won() => {}
+    }
+    // The elector's end is the end of the lease; it has to stay.
+    std::mem::forget(elector);
+    Writer::new(client, SYSTEM, fence)
+}
+
+/// A write to n1 from a view that is out of date.
+fn outdated(fake: &crate::fake::Fake) -> Write {
+    let mut object: NodePolicy = serde_json::from_value(node_policy(fake, "n1").unwrap()).unwrap();
+    object.metadata.resource_version = Some("1".into());
+    Write::Node("n1".into(), Action::Replace(Box::new(object)))
+}
+
 #[tokio::test]
 async fn a_conflict_with_a_newer_leader_ends_the_process() {
     let fake = cluster();
-    let blind = Arc::new(AtomicBool::new(false));
-    let is_blind = blind.clone();
-    let mut looks = 0;
-    // It renews, as far as it can tell, and sees nothing of what the newer leader writes.
-    fake.on_call(move |call| {
-        if !is_blind.load(Ordering::SeqCst) || call.client != "one" || call.plural != "leases" {
-            return None;
-        }
-        looks += 1;
-        (looks <= 1).then_some(Fault::Silence)
-    });
-    let one = Replica::start(&fake, "one");
+    let replica = Replica::start(&fake, "old");
     settled(&fake).await;
-    blind.store(true, Ordering::SeqCst);
+    replica.stop().await;
+    let writer = stopped_leader(&fake, Duration::from_secs(60)).await;
+    let outcome = writer.write(outdated(&fake)).await.unwrap();
+    assert!(
+        matches!(outcome, Outcome::Conflict(_)),
+        "with nobody else leading it is read again: {outcome:?}"
+    );
     fake.edit("leases", SYSTEM, "selvage-operator", |lease| lease["spec"]["holderIdentity"] = json!("newer"));
-    fake.edit("nodepolicies", SYSTEM, "n1", |policy| policy["spec"]["basis"] = json!({ "Pod": "9" }));
-    pod(&fake, "new", "n1", "10.244.1.3");
-    let error = one.ended().await;
-    assert!(error.to_string().contains("newer"), "{error}");
+    let error = writer.write(outdated(&fake)).await.unwrap_err().to_string();
+    assert!(error.contains("newer") && error.contains("n1"), "{error}");
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_sent() {
+    let fake = cluster();
+    let replica = Replica::start(&fake, "old");
+    settled(&fake).await;
+    replica.stop().await;
+    let writer = stopped_leader(&fake, Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    fake.forget_calls();
+    let outcome = writer.write(outdated(&fake)).await.unwrap();
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert_eq!(fake.calls(), []);
 }
 
 #[tokio::test]
