@@ -47,7 +47,8 @@ pub struct Fence {
 
 /// A name that no other replica has, also where two run on one host or a process restarts as the same pid.
 pub fn identity() -> String {
-    let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"));
+    let pod = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    let host = pod.or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"));
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("{}_{}-{nanos:x}", host.unwrap_or_default().trim(), std::process::id())
 }

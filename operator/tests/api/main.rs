@@ -2,6 +2,8 @@
 //!
 //! These show decisions alone; a real API server is asked by the tests on the cluster.
 
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests fail by panicking, their helpers too")]
+
 mod fake;
 mod publication;
 mod replicas;
