@@ -58,6 +58,7 @@ enum Done {
     Policy(Item, Instant, Result<publish::Outcome, publish::Error>),
     Status(PolicyKey, status::Outcome),
     Pool(Arc<str>, bool),
+    Told,
 }
 
 /// What the task is given.
@@ -363,10 +364,17 @@ impl Core {
             return;
         }
         for item in refused.symmetric_difference(&self.refused) {
-            if let Item::Node(name) = item
-                && let Some(policy) = self.engine.node(name)
-            {
+            let Item::Node(name) = item else { continue };
+            if let Some(policy) = self.engine.node(name) {
                 self.board.touch(policy.policies.keys());
+            }
+            if let Some(refusal) = self.planner.refused().get(item) {
+                let (reporter, name, refusal) = (self.reporter.clone(), name.clone(), refusal.clone());
+                self.statuses += 1;
+                self.writes.spawn(async move {
+                    reporter.refused(&name, &refusal).await;
+                    Done::Told
+                });
             }
         }
         self.refused = refused;
@@ -381,6 +389,7 @@ impl Core {
         self.metrics.policies_not_accepted.set(number(not_accepted));
         self.metrics.policies_not_programmed.set(number(not_programmed));
         self.metrics.refused.set(number(self.refused.len()));
+        self.metrics.over_budget.set(number(self.planner.over_budget()));
     }
 
     fn done(&mut self, done: Done) -> Result<(), Error> {
@@ -419,6 +428,10 @@ impl Core {
                 self.statuses -= 1;
                 self.pools.written(&name, done, now);
                 (Kind::IPPool, if done { "done" } else { "failed" })
+            }
+            Done::Told => {
+                self.statuses -= 1;
+                return Ok(());
             }
         };
         self.metrics.writes.get_or_create(&WriteLabel { kind: kind.name(), result }).inc();

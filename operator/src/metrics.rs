@@ -33,6 +33,8 @@ pub struct Metrics {
     pub queued: Family<QueueLabel, Gauge>,
     /// Objects that are not written, because they are too large or were refused.
     pub refused: Gauge,
+    /// Objects that are written, but larger than they should be.
+    pub over_budget: Gauge,
     /// 1 while this replica leads.
     pub leader: Gauge<i64, std::sync::atomic::AtomicI64>,
     /// Policies that are not enforced as written.
@@ -85,6 +87,7 @@ impl Default for Metrics {
             compile_seconds: seconds(),
             queued: Family::default(),
             refused: Gauge::default(),
+            over_budget: Gauge::default(),
             leader: Gauge::default(),
             policies_not_accepted: Gauge::default(),
             policies_not_programmed: Gauge::default(),
@@ -100,6 +103,8 @@ impl Default for Metrics {
         r.register("compile_seconds", "Compiling one batch of changes", metrics.compile_seconds.clone());
         r.register("queued_writes", "Objects that wait to be written", metrics.queued.clone());
         r.register("refused_objects", "Objects too large or refused", metrics.refused.clone());
+        let budget = metrics.over_budget.clone();
+        r.register("objects_over_budget", "Objects larger than they should be", budget);
         r.register("leader", "1 while this replica leads", metrics.leader.clone());
         let name = "policies_not_accepted";
         r.register(name, "Policies not enforced as written", metrics.policies_not_accepted.clone());

@@ -146,7 +146,7 @@ impl Operator {
             Pools::new(args.pod_cidrs.clone()),
             Inputs { messages: receiver, relist, fence: fence.clone(), missing },
             publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
-            status::Writer::new(client, &identity, fence),
+            status::Writer::new(client, &args.namespace, &identity, fence),
             metrics,
         );
         tokio::select! {

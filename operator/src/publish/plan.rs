@@ -1,6 +1,6 @@
 //! What to write next, given what should stand and what does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,12 @@ pub struct Planner {
     rounds: Rounds,
     pauses: BTreeMap<Item, Duration>,
     refused: BTreeMap<Item, Refusal>,
+    /// Objects that are over the size budget.
+    over_budget: BTreeSet<Item>,
     /// What a write under way leaves standing, where it is done.
     sent: BTreeMap<Item, (Phase, Option<Sent>)>,
+    /// Objects with a write under way that were deleted meanwhile: maybe what that write made.
+    gone_meanwhile: BTreeSet<Item>,
     leading: bool,
     torn_down: bool,
 }
@@ -88,7 +92,9 @@ impl Planner {
             rounds: Rounds::default(),
             pauses: BTreeMap::new(),
             refused: BTreeMap::new(),
+            over_budget: BTreeSet::new(),
             sent: BTreeMap::new(),
+            gone_meanwhile: BTreeSet::new(),
             leading: false,
             torn_down: false,
         }
@@ -185,11 +191,15 @@ impl Planner {
         let known = self.nodes.get(name);
         let item = Item::Node(name.clone());
         let Some(seen) = seen else {
-            if self.nodes.remove(name).is_some() && self.leading && !self.rounds.in_flight(&item) {
+            let stood = self.nodes.remove(name).is_some();
+            if self.rounds.in_flight(&item) {
+                self.gone_meanwhile.insert(item);
+            } else if stood && self.leading {
                 self.rounds.add(item, Phase::Nodes, now);
             }
             return;
         };
+        self.gone_meanwhile.remove(&item);
         if seen.teardown && !self.torn_down {
             tracing::warn!(node = &**name, "teardown was asked for: nothing is published any more");
             self.torn_down = true;
@@ -215,8 +225,14 @@ impl Planner {
 
     /// An AddressGroup as a watch or an answer shows it; None where it is gone.
     pub fn slice_seen(&mut self, id: SliceId, seen: Option<SeenSlice>, now: Instant) {
-        let known = self.slices.get(&id);
-        let changed = match (known, seen) {
+        let item = Item::Slice(id);
+        let in_flight = self.rounds.in_flight(&item);
+        if seen.is_some() {
+            self.gone_meanwhile.remove(&item);
+        } else if in_flight {
+            self.gone_meanwhile.insert(item.clone());
+        }
+        let changed = match (self.slices.get(&id), seen) {
             (Some(known), Some(seen)) if seen.place.is_older_than(&known.place) => false,
             (Some(known), Some(seen)) => {
                 let same = known.place == seen.place;
@@ -229,8 +245,8 @@ impl Planner {
             }
             (_, None) => self.slices.remove(&id).is_some(),
         };
-        if changed && self.leading && !self.rounds.in_flight(&Item::Slice(id)) {
-            self.rounds.add(Item::Slice(id), Phase::Gains, now);
+        if changed && self.leading && !in_flight {
+            self.rounds.add(item, Phase::Gains, now);
             let wanted = self.groups.get(&id.group).is_some_and(|group| group.slice(id).is_some());
             if !wanted {
                 self.retired.entry(id).or_insert(now + FORGET_AFTER);
@@ -267,13 +283,14 @@ impl Planner {
     }
 
     fn render_node(
-        &self,
+        &mut self,
         name: &Arc<str>,
         engine: &Engine,
         basis: &Basis,
     ) -> Result<Option<(Write, Option<Sent>)>, Refusal> {
         let standing = self.nodes.get(name);
         let Some(policy) = engine.node(name) else {
+            self.over_budget.remove(&Item::Node(name.clone()));
             return Ok(standing.map(|standing| {
                 let Place { uid, version, .. } = standing.place.clone();
                 (Write::Node(name.clone(), Action::Delete { uid, version }), None)
@@ -291,8 +308,20 @@ impl Planner {
             spec,
             status: None,
         });
-        fits(&Item::Node(name.clone()), &object)?;
-        let action = if standing.is_some() { Action::Replace(object) } else { Action::Create(object) };
+        let replaces = standing.is_some();
+        let size = fits(&object)?;
+        let item = Item::Node(name.clone());
+        if size <= codec::SIZE_BUDGET {
+            self.over_budget.remove(&item);
+        } else if self.over_budget.insert(item) {
+            tracing::warn!(
+                node = &**name,
+                size,
+                budget = codec::SIZE_BUDGET,
+                "NodePolicy is over its budget"
+            );
+        }
+        let action = if replaces { Action::Replace(object) } else { Action::Create(object) };
         let sent = Sent::Node { digest, teardown, basis: basis.clone() };
         Ok(Some((Write::Node(name.clone(), action), Some(sent))))
     }
@@ -325,7 +354,7 @@ impl Planner {
         labels.insert(GROUP_LABEL.into(), id.group.to_string());
         labels.extend(buckets.iter().map(|bucket| (bucket.label(), String::new())));
         let object = Box::new(AddressGroup { metadata, spec });
-        fits(&Item::Slice(id), &object)?;
+        fits(&object)?;
         let action = if standing.is_some() { Action::Replace(object) } else { Action::Create(object) };
         let sent = SeenSlice {
             place: Place::default(),
@@ -353,11 +382,20 @@ impl Planner {
     pub fn written(&mut self, item: &Item, outcome: Outcome, now: Instant) {
         self.rounds.done(item);
         let Some((phase, sent)) = self.sent.remove(item) else { return };
+        if !matches!(outcome, Outcome::Done(_)) {
+            // What stands is unknown or told by the outcome, and the next try finds out.
+            self.gone_meanwhile.remove(item);
+        }
         match outcome {
             Outcome::Done(place) => {
                 self.pauses.remove(item);
                 self.refused.remove(item);
-                self.stands(item, place.zip(sent));
+                if self.gone_meanwhile.remove(item) {
+                    self.rounds.add(item.clone(), phase, now);
+                    self.stands(item, None);
+                } else {
+                    self.stands(item, place.zip(sent));
+                }
             }
             Outcome::Conflict(standing) => {
                 match (item, standing) {
@@ -461,6 +499,11 @@ impl Planner {
         &self.refused
     }
 
+    /// How many objects are over the size budget.
+    pub fn over_budget(&self) -> usize {
+        self.over_budget.len()
+    }
+
     /// Whether teardown was asked for, so that nothing is published any more.
     pub fn torn_down(&self) -> bool {
         self.torn_down
@@ -477,7 +520,8 @@ impl Planner {
     }
 }
 
-fn fits(item: &Item, object: &impl serde::Serialize) -> Result<(), Refusal> {
+/// The object's size in bytes, where it can be written.
+fn fits(object: &impl serde::Serialize) -> Result<usize, Refusal> {
     let refusal = |message| Refusal { reason: selvage_crds::conditions::reason::TOO_LARGE, message };
     let size = codec::size(object).map_err(|error| refusal(error.to_string()))?;
     if size > codec::SIZE_LIMIT {
@@ -486,8 +530,5 @@ fn fits(item: &Item, object: &impl serde::Serialize) -> Result<(), Refusal> {
             codec::SIZE_LIMIT
         )));
     }
-    if size > codec::SIZE_BUDGET {
-        tracing::warn!(object = %item, size, budget = codec::SIZE_BUDGET, "object is over its budget");
-    }
-    Ok(())
+    Ok(size)
 }

@@ -20,6 +20,8 @@ use crate::watch::{Agent, Place, SeenStatus};
 
 /// How long a node that a policy newly reaches may take before the policy no longer counts as programmed.
 const NEW_NODE_GRACE: Duration = Duration::from_secs(5);
+/// How often a policy is looked at, at most: its nodes report one by one, and each look goes over all of them.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -61,11 +63,15 @@ pub struct Board {
     standing: BTreeMap<PolicyKey, SeenStatus>,
     /// Policies to look at.
     dirty: BTreeSet<PolicyKey>,
+    /// When each was looked at last.
+    looked: BTreeMap<PolicyKey, Instant>,
     /// Policies to look at again at some time, because time alone changes what is to be said.
     later: BTreeMap<PolicyKey, Instant>,
     /// What differs from what stands; those that fail first.
     wanted: BTreeMap<PolicyKey, (bool, StatusWrite)>,
     in_flight: BTreeSet<PolicyKey>,
+    /// Statuses with a write under way that were deleted meanwhile: maybe what that write made.
+    gone_meanwhile: BTreeSet<PolicyKey>,
     pace: Pace<PolicyKey>,
 }
 
@@ -76,6 +82,7 @@ impl Board {
             self.policies.remove(key);
             self.wanted.remove(key);
             self.later.remove(key);
+            self.looked.remove(key);
             return;
         };
         let pending = self.policies.remove(key).filter(|old| old.uid == converted.uid).map(|old| old.pending);
@@ -153,9 +160,13 @@ impl Board {
                 if known.is_some_and(|known| seen.place.is_older_than(&known.place)) {
                     return;
                 }
+                self.gone_meanwhile.remove(key);
                 self.standing.insert(key.clone(), seen);
             }
             None => {
+                if self.in_flight.contains(key) {
+                    self.gone_meanwhile.insert(key.clone());
+                }
                 self.standing.remove(key);
             }
         }
@@ -184,7 +195,7 @@ impl Board {
     /// What became of a write: what stands now, or None where it has to be tried again.
     pub fn written(&mut self, key: &PolicyKey, stands: Option<SeenStatus>, now: Instant) {
         self.in_flight.remove(key);
-        match stands {
+        match stands.filter(|_| !self.gone_meanwhile.remove(key)) {
             Some(seen) => self.stands(key, Some(seen)),
             None => {
                 self.pace.hold(key.clone(), now + RETRY);
@@ -225,6 +236,11 @@ impl Board {
                 // Its answer comes first, and looks again.
                 continue;
             }
+            if let Some(at) = self.looked.get(&key).map(|at| *at + LOOK_PAUSE).filter(|at| *at > now) {
+                self.later.entry(key).and_modify(|later| *later = at.min(*later)).or_insert(at);
+                continue;
+            }
+            self.looked.insert(key.clone(), now);
             self.look_at(&key, engine, refused, now, time);
         }
     }

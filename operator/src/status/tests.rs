@@ -186,7 +186,7 @@ fn a_new_node_has_five_seconds() {
     assert!(world.write(SECOND));
     world.says("True", reason::PROGRAMMED, "1/1");
     world.node(2);
-    assert!(!world.write(Duration::ZERO));
+    assert!(!world.write(SECOND));
     assert!(!world.write(4 * SECOND));
     let due = world.board.due(world.now).unwrap();
     assert_eq!(due - world.now, SECOND, "it looks again by itself");

@@ -2,18 +2,19 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
 use selvage_crds::conditions::{ACCEPTED, find};
-use selvage_crds::{IPPool, IPPoolSpec, NetworkPolicyStatus, NetworkPolicyStatusSpec};
+use selvage_crds::{IPPool, IPPoolSpec, NetworkPolicyStatus, NetworkPolicyStatusSpec, NodePolicy};
 use selvage_policy::compiled::PolicyKey;
 use tracing::{debug, warn};
 
 use super::{PoolWrite, StatusWrite};
 use crate::api::{MANAGED_BY, OPERATOR, deadline};
 use crate::lease::Fence;
+use crate::publish::Refusal;
 use crate::watch::{Place, SeenStatus};
 
 /// The API server's limit of an Event's note, in bytes.
@@ -34,15 +35,17 @@ pub enum Outcome {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    namespace: String,
     fence: Fence,
     recorder: Recorder,
 }
 
 impl Writer {
-    /// A writer; `identity` names this replica in Events.
-    pub fn new(client: Client, identity: &str, fence: Fence) -> Self {
+    /// A writer; `namespace` is the system namespace, and `identity` names this replica in Events.
+    pub fn new(client: Client, namespace: &str, identity: &str, fence: Fence) -> Self {
         let reporter = Reporter { controller: OPERATOR.into(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, fence }
+        let namespace = namespace.to_owned();
+        Self { recorder: Recorder::new(client.clone(), reporter), client, namespace, fence }
     }
 
     /// Writes a NetworkPolicyStatus, and makes it where there is none.
@@ -123,24 +126,33 @@ impl Writer {
         Ok(Some(SeenStatus::of(DeserializeGuard(Ok(written)))))
     }
 
-    /// Events are a courtesy: one that can't be sent is only logged.
+    /// Tells by an Event that a policy is not accepted.
     async fn tell(&self, write: &StatusWrite, message: &str) {
         let reason = find(&write.status.conditions, ACCEPTED).map(|condition| condition.reason.clone());
-        let mut note = message.to_owned();
-        while note.len() > MAX_NOTE {
-            note.pop();
-        }
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reason.unwrap_or_default(),
-            note: Some(note),
-            action: "Accept".into(),
-            secondary: None,
+        let event = warning(reason.unwrap_or_default(), "Accept", message);
+        self.send(&event, &reference(&write.key, &write.policy_uid)).await;
+    }
+
+    /// Tells by an Event that a node's policy is not published.
+    pub async fn refused(&self, node: &str, refusal: &Refusal) {
+        let event = warning(refusal.reason.to_owned(), "Publish", &refusal.message);
+        let reference = ObjectReference {
+            api_version: Some(NodePolicy::api_version(&()).into()),
+            kind: Some(NodePolicy::kind(&()).into()),
+            namespace: Some(self.namespace.clone()),
+            name: Some(node.to_owned()),
+            ..ObjectReference::default()
         };
-        if let Err(error) =
-            deadline(self.recorder.publish(&event, &reference(&write.key, &write.policy_uid))).await
-        {
-            warn!(policy = %write.key, %error, "event could not be sent");
+        self.send(&event, &reference).await;
+    }
+
+    /// Events are a courtesy: one that can't be sent is only logged.
+    async fn send(&self, event: &Event, about: &ObjectReference) {
+        if !self.fence.holds() {
+            return;
+        }
+        if let Err(error) = deadline(self.recorder.publish(event, about)).await {
+            warn!(object = about.name, %error, "event could not be sent");
         }
     }
 
@@ -176,6 +188,15 @@ impl Writer {
         }
         answer.is_ok()
     }
+}
+
+fn warning(reason: String, action: &str, message: &str) -> Event {
+    let mut note = message.to_owned();
+    while note.len() > MAX_NOTE {
+        note.pop();
+    }
+    let action = action.to_owned();
+    Event { type_: EventType::Warning, reason, note: Some(note), action, secondary: None }
 }
 
 fn reference(key: &PolicyKey, uid: &str) -> ObjectReference {

@@ -2,7 +2,12 @@
 //!
 //! These show decisions alone; a real API server is asked by the tests on the cluster.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests fail by panicking, their helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests fail by panicking, their helpers too"
+)]
 
 mod fake;
 mod publication;
