@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{command, helm};
+use crate::{command, tools};
 
 /// What to render.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub struct Args {
 
 /// Writes the manifest.
 pub fn write(root: &Path, args: &Args) -> Result<()> {
-    let mut helm = Command::new(helm::find(args.helm.as_deref())?);
+    let mut helm = Command::new(tools::find("helm", args.helm.as_deref())?);
     helm.args(["template", "selvage"]).arg(root.join("charts/selvage"));
     // The hook is Helm's: without Helm, `kubectl delete` asks nobody first.
     helm.args(["--no-hooks", "--namespace", &args.namespace]);
@@ -45,7 +45,7 @@ pub fn write(root: &Path, args: &Args) -> Result<()> {
     }
     helm.args(args.values.iter().map(|value| format!("--set={value}")));
     let manifest = command::output(&mut helm)?;
-    let text = format!("{}{}\n", header(&args.namespace), manifest.trim_end());
+    let text = header(&args.namespace) + &without_helm(&manifest);
     let output = root.join(&args.output);
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -53,6 +53,16 @@ pub fn write(root: &Path, args: &Args) -> Result<()> {
     fs::write(&output, text).with_context(|| format!("writing {}", output.display()))?;
     println!("wrote {}", output.display());
     Ok(())
+}
+
+/// Leaves out the labels that say that Helm looks after an object.
+fn without_helm(manifest: &str) -> String {
+    let helms = ["helm.sh/chart:", "app.kubernetes.io/managed-by: Helm"];
+    let lines = manifest.trim_end().lines();
+    lines
+        .filter(|line| !helms.iter().any(|label| line.trim_start().starts_with(label)))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 fn header(namespace: &str) -> String {

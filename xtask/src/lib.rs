@@ -4,9 +4,10 @@
 
 pub mod command;
 pub mod generate;
-pub mod helm;
+
 pub mod images;
 pub mod install;
+pub mod tools;
 
 use std::env;
 use std::path::PathBuf;

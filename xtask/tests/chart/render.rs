@@ -99,7 +99,7 @@ pub fn helm(args: &[&str]) -> String {
 
 fn command(args: &[&str]) -> Command {
     let named = env::var_os("HELM").map(PathBuf::from);
-    let helm = xtask::helm::find(named.as_deref()).expect("helm, which these tests need");
+    let helm = xtask::tools::find("helm", named.as_deref()).expect("helm, which these tests need");
     let mut command = Command::new(helm);
     // No cluster is asked, whatever this machine knows of one.
     command.env_remove("KUBECONFIG").args(args);
