@@ -121,10 +121,21 @@ pub fn run_here(command: &mut Command) -> Result<ExitStatus> {
 ///
 /// # Errors
 /// [`Error::TimedOut`] after `seconds`, [`Error::Interrupted`] after [`interrupt`].
-pub fn wait_for<T>(what: &str, seconds: u64, mut ready: impl FnMut() -> Result<T, String>) -> Result<T> {
+pub fn wait_for<T>(what: &str, seconds: u64, ready: impl FnMut() -> Result<T, String>) -> Result<T> {
+    wait_while(what, seconds, || Ok(()), ready)
+}
+
+/// As [`wait_for`], but there is no more to wait for when `healthy` fails.
+pub(crate) fn wait_while<T>(
+    what: &str,
+    seconds: u64,
+    mut healthy: impl FnMut() -> Result<()>,
+    mut ready: impl FnMut() -> Result<T, String>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         check_interrupted()?;
+        healthy()?;
         match ready() {
             Ok(value) => return Ok(value),
             Err(last) if start.elapsed() >= Duration::from_secs(seconds) => {

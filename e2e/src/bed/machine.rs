@@ -99,11 +99,11 @@ impl Machine {
         }
     }
 
-    /// Fails when one of the components has ended by itself.
-    pub(super) fn check_components(&self) -> Result<(), String> {
-        let components = self.components().map_err(|error| error.to_string())?;
-        match components.iter().find_map(|state| state.ended.as_ref().map(|how| (&state.name, how))) {
-            Some((name, how)) => Err(format!("{} of {} ended: {how}", name, self.name)),
+    /// Fails when one of the components has ended.
+    pub(super) fn check_components(&self) -> Result<()> {
+        let ended = self.components()?.into_iter().find_map(|state| state.ended.map(|how| (state.name, how)));
+        match ended {
+            Some((name, how)) => Err(Error::other(format!("{name} of {} ended: {how}", self.name))),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::layout::{Layout, POD_NETWORKS, underlay};
 use super::machine::Machine;
 use super::mounts;
-use crate::command::{run, run_from_file, wait_for};
+use crate::command::{run, run_from_file, wait_while};
 use crate::error::{At, Error, Result};
 use crate::setup::PAUSE;
 
@@ -36,8 +36,9 @@ pub(super) fn start_containerd(machine: &Machine) -> Result<()> {
     let config = machine.layout.machine(&machine.name).join("containerd.toml");
     let args = vec!["--config".to_owned(), config.display().to_string()];
     machine.start_component("containerd", "containerd", args)?;
-    wait_for(&format!("containerd of {}", machine.name), 20, || {
-        machine.check_components()?;
+    let what = format!("containerd of {}", machine.name);
+    let healthy = || machine.check_components();
+    wait_while(&what, 20, healthy, || {
         let version = machine.command(&["ctr", "version"]).and_then(|mut ctr| run(&mut ctr));
         version.map_err(|error| error.to_string())
     })

@@ -11,7 +11,7 @@ use super::layout::{CONTROL_PLANE, Layout, Spec};
 use super::machine::Machine;
 use super::{Bed, control_plane, flannel, network, node, pki};
 use crate::cache::{self, remove_if_there};
-use crate::command::{self, check_interrupted, run, run_with_input, wait_for};
+use crate::command::{self, check_interrupted, run, run_with_input, wait_for, wait_while};
 use crate::error::{At, Error, Result};
 use crate::progress::Progress;
 use crate::setup::{self, Tools};
@@ -124,10 +124,8 @@ fn bring_up(bed: &Bed, program: &Path, progress: &Progress) -> Result<()> {
     })?;
 
     let machines: Vec<&Machine> = nodes.iter().chain([&master]).collect();
-    wait_for("the nodes to be Ready", 90, || {
-        machines.iter().try_for_each(|machine| machine.check_components())?;
-        all_ready(bed)
-    })?;
+    let healthy = || machines.iter().try_for_each(|machine| machine.check_components());
+    wait_while("the nodes to be Ready", 90, healthy, || all_ready(bed))?;
     progress.step("nodes are Ready");
     let rollout = ["-n", "kube-flannel", "rollout", "status", "daemonset/kube-flannel-ds", "--timeout=60s"];
     run(&mut bed.kubectl(&rollout))?;
@@ -154,8 +152,8 @@ pub(super) fn start_node_services(node: &Machine, tools: &Tools) -> Result<()> {
 }
 
 pub(super) fn wait_for_api_server(master: &Machine, tools: &Tools) -> Result<()> {
-    wait_for("the API server", 60, || {
-        master.check_components()?;
+    let healthy = || master.check_components();
+    wait_while("the API server", 60, healthy, || {
         let mut kubectl = command::command(tools.kubernetes.join("kubectl"), ["get", "--raw", "/readyz"]);
         kubectl.env("KUBECONFIG", master.layout.kubeconfig("admin"));
         run(&mut kubectl).map_err(|error| error.to_string())

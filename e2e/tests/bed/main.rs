@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use selvage_e2e::{Bed, Cluster, SERVICE_NETWORKS, down, wait_for};
 use serde_json::json;
-use traces::{BED, Host, assert_nothing_left, namespaces};
+use traces::{BED, Host, assert_nothing_left, machines, namespaces};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -54,16 +54,15 @@ fn an_up_that_is_killed_leaves_nothing_after_down_or_another_up() {
 
     let mut up = Up::start(&["--nodes", "2"]);
     up.until("images are imported");
-    let first = namespaces();
     up.child.kill().unwrap();
     up.child.wait().unwrap();
     let second = Up::start(&["--nodes", "1"]).end();
     assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
-    assert!(first.is_disjoint(&namespaces()), "the second `up` left machines of the first");
+    assert_eq!(machines(), ["cp", "n1"], "the second `up` left machines of the first");
     assert_eq!(Cluster::of_bed(BED).unwrap().nodes().unwrap().len(), 1);
     let inside = namespaces();
     down(BED).unwrap();
-    assert_nothing_left(&host, &(&inside | &first));
+    assert_nothing_left(&host, &inside);
 }
 
 #[test]

@@ -48,12 +48,28 @@ pub fn namespaces() -> Namespaces {
         .collect()
 }
 
+/// The machines of the bed that have a process 1, sorted.
+pub fn machines() -> Vec<String> {
+    let mut found = Vec::new();
+    for process in processes() {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split_terminator('\0').collect();
+        if let [_, "machine", "init", BED, machine] = words.as_slice() {
+            found.push((*machine).to_owned());
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Checks that nothing is left of the bed, and that the host is as it was.
 pub fn assert_nothing_left(before: &Host, namespaces: &Namespaces) {
+    let now = ticks_since_boot();
     // The kernel takes namespaces apart in the background.
     let mut left = Vec::new();
     for _ in 0..100 {
-        left = leftovers(before, namespaces);
+        left = leftovers(before, namespaces, now);
         if left.is_empty() {
             return;
         }
@@ -62,9 +78,11 @@ pub fn assert_nothing_left(before: &Host, namespaces: &Namespaces) {
     panic!("left behind: {left:#?}");
 }
 
-fn leftovers(before: &Host, namespaces: &Namespaces) -> Vec<String> {
+fn leftovers(before: &Host, namespaces: &Namespaces, now: u64) -> Vec<String> {
     let mut left: Vec<String> = bed_processes().into_iter().map(|pid| format!("process {pid}")).collect();
-    for process in processes() {
+    // The kernel gives a namespace's number away again, so one that was started later is another's.
+    for process in processes().into_iter().filter(|process| started(process).is_some_and(|start| start < now))
+    {
         let shared = of_process(&process).into_iter().filter(|namespace| namespaces.contains(namespace));
         left.extend(shared.map(|namespace| format!("{} in {}", process.display(), namespace.display())));
     }
@@ -108,6 +126,19 @@ fn processes() -> Vec<PathBuf> {
     let number =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok());
     entries.filter(number).collect()
+}
+
+/// In clock ticks, of which Linux shows 100 a second.
+fn ticks_since_boot() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let seconds: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
+    (seconds * 100.0) as u64
+}
+
+/// When a process started, in the same ticks (proc(5)).
+fn started(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn of_process(process: &Path) -> BTreeSet<PathBuf> {
