@@ -5,6 +5,8 @@
 //! makes it from a compiled node policy, the diff turns two of them into transactions, the netlink layer carries
 //! transactions to the kernel and reads the table back.
 
+#![forbid(unsafe_code)]
+
 pub mod diff;
 pub mod dump;
 pub mod fake;
