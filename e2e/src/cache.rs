@@ -46,15 +46,18 @@ impl Key {
 ///
 /// Of several processes that ask for entries of one part, one makes them while the others wait.
 pub fn entry(part: &str, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let folder = root().join(part);
+    entry_in(&root().join(part), name, key, make)
+}
+
+fn entry_in(folder: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let entry = folder.join(format!("{name}-{key}"));
     if entry.is_dir() {
         return Ok(entry);
     }
-    fs::create_dir_all(&folder).at(&folder)?;
+    fs::create_dir_all(folder).at(folder)?;
     let lock = folder.join(format!(".lock-{name}"));
     let lock = File::create(&lock).at(&lock)?;
-    lock.lock().at(&folder)?;
+    lock.lock().at(folder)?;
     if entry.is_dir() {
         return Ok(entry);
     }
@@ -71,5 +74,46 @@ pub(crate) fn remove_if_there(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at(folder),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_build_that_is_interrupted_leaves_no_entry_and_the_next_starts_afresh() {
+        let folder = std::env::temp_dir().join(format!("selvage-cache-{}", std::process::id()));
+        let interrupted = entry_in(&folder, "thing", "1", |output| {
+            fs::write(output.join("half"), "").at(output)?;
+            Err(Error::Interrupted)
+        });
+        assert!(matches!(interrupted, Err(Error::Interrupted)));
+        assert!(!folder.join("thing-1").exists());
+
+        let whole = entry_in(&folder, "thing", "1", |output| {
+            assert!(!output.join("half").exists());
+            fs::write(output.join("whole"), "").at(output)
+        });
+        assert!(whole.unwrap().join("whole").is_file());
+        let again = entry_in(&folder, "thing", "1", |_| Err(Error::other("it is there already")));
+        assert!(again.unwrap().join("whole").is_file());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn every_input_changes_the_key_and_so_does_where_one_ends() {
+        let key = |parts: &[(&str, &str)]| {
+            let mut key = Key::default();
+            for (name, content) in parts {
+                key.add(name, content.as_bytes());
+            }
+            key.finish()
+        };
+        let keys =
+            [key(&[("a", "bc")]), key(&[("ab", "c")]), key(&[("a", "b"), ("c", "")]), key(&[("a", "b")])];
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
     }
 }
