@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::Basis;
 use crate::schema::pattern;
 
-/// How many members the operator puts into one slice at most.
-pub const MAX_SLICE_MEMBERS: usize = 250;
-
 /// One slice of an address group. A group is known when all `count` slices of one epoch are there.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -57,7 +54,7 @@ pub struct AddressGroupSpec {
     pub count: u32,
     /// The members, sorted: "10.0.0.1", "10.0.0.0/8", or "10.0.0.1,6,80" (address, protocol number, port).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(regex(pattern = pattern::MEMBER)))]
+    #[schemars(length(max = 32768), inner(regex(pattern = pattern::MEMBER)))]
     pub members: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ pub const BUCKETS: u8 = 64;
 pub const GROUP_LABEL: &str = "selvage.io/group";
 
 /// What the labels of buckets start with; two decimal digits follow.
-pub const BUCKET_LABEL_PREFIX: &str = "selvage.io/bucket-";
+const BUCKET_LABEL_PREFIX: &str = "selvage.io/bucket-";
 
 /// One bucket of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

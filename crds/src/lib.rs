@@ -23,11 +23,6 @@ pub use ip_pool::{IPPool, IPPoolSpec, IPPoolStatus};
 pub use network_policy_status::{NetworkPolicyStatus, NetworkPolicyStatusSpec, PolicyStatus};
 pub use node_policy::{NodePolicy, NodePolicySpec, NodePolicyStatus};
 
-/// The API group of every kind here.
-pub const GROUP: &str = "selvage.io";
-/// Their version.
-pub const VERSION: &str = "v1alpha1";
-
 /// The resourceVersion of the newest object of each kind (`Pod`, `Namespace`, `Node`, `NetworkPolicy`, ...) behind a
 /// published object: a new leader publishes nothing until its caches have reached every one.
 pub type Basis = std::collections::BTreeMap<String, String>;
