@@ -41,3 +41,34 @@ async fn text(State(admin): State<Admin>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], admin.metrics.text())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn ready_when_every_list_is_complete() {
+        let (missing, receiver) = watch::channel(vec![Kind::Pod, Kind::Node]);
+        let router = router(Metrics::default(), receiver);
+        assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
+        let (status, text) = get(&router, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not listed yet: Pod, Node\n"));
+        missing.send_replace(vec![]);
+        assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK);
+        let (status, text) = get(&router, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

@@ -159,14 +159,13 @@ impl Core {
         let now = Instant::now();
         let mut wake = self.next_tick;
         if self.role == Role::Leading && !self.planner.torn_down() {
-            let statuses = || self.board.due(now).into_iter().chain(self.pools.due(now));
-            let free = self.statuses < STATUS_CONCURRENCY;
-            wake = self
-                .planner
-                .due()
-                .into_iter()
-                .chain(free.then(statuses).into_iter().flatten())
-                .fold(wake, Instant::min);
+            if self.writes.len() - self.statuses < CONCURRENCY {
+                wake = self.planner.due().map_or(wake, |due| due.min(wake));
+            }
+            if self.statuses < STATUS_CONCURRENCY {
+                let due = self.board.due(now).into_iter().chain(self.pools.due(now));
+                wake = due.fold(wake, Instant::min);
+            }
         }
         // Never in a circle, whatever a queue says.
         wake.max(now + Duration::from_millis(5))

@@ -260,3 +260,79 @@ fn around(a: IpNet, b: IpNet) -> IpNet {
 fn pool_name(net: &IpNet) -> Arc<str> {
     format!("pods-{net}").replace(['.', ':', '/'], "-").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn time() -> Time {
+        Time(Timestamp::from_second(1_800_000_000).unwrap())
+    }
+
+    fn pools(given: &[&str], blocks: &[&str]) -> Pools {
+        let mut pools = Pools::new(given.iter().map(|net| net.parse().unwrap()).collect());
+        for (number, block) in blocks.iter().enumerate() {
+            pools.node(&format!("n{number}").into(), Some(&[block.parse().unwrap()]));
+        }
+        pools
+    }
+
+    fn stands(pools: &mut Pools, name: &str, cidr: &str, managed: bool, created: i64) {
+        let status = IPPoolStatus::default();
+        let seen = SeenPool { place: Place::default(), managed, created, cidr: cidr.into(), status };
+        pools.stands(&name.into(), Some(seen));
+    }
+
+    /// What would be written: `+net`, `-name`, `name Accepted`.
+    fn plan(pools: &Pools) -> Vec<String> {
+        let said = |write| match write {
+            PoolWrite::Create { cidr, .. } => format!("+{cidr}"),
+            PoolWrite::Delete { name, .. } => format!("-{name}"),
+            PoolWrite::Status { name, status, .. } => {
+                format!("{name} {}", status.conditions.first().unwrap().status)
+            }
+        };
+        pools.plan(&BTreeSet::new(), &time()).into_iter().map(said).collect()
+    }
+
+    #[rstest]
+    #[case::the_smallest_around(&[], &["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"], &["+10.244.0.0/22"])]
+    #[case::one_block(&[], &["10.244.3.0/24"], &["+10.244.3.0/24"])]
+    #[case::both_families(&[], &["10.244.0.0/24", "fd00::/64", "fd00:0:0:3::/64"], &["+10.244.0.0/24", "+fd00::/62"])]
+    #[case::far_apart(&[], &["10.0.0.0/24", "192.168.0.0/24"], &["+0.0.0.0/0"])]
+    #[case::given(&["10.244.0.0/16", "fd00::/56"], &["10.244.0.0/24"], &["+10.244.0.0/16", "+fd00::/56"])]
+    #[case::no_nodes(&[], &[], &[])]
+    fn networks(#[case] given: &[&str], #[case] blocks: &[&str], #[case] planned: &[&str]) {
+        assert_eq!(plan(&pools(given, blocks)), planned);
+    }
+
+    #[test]
+    fn a_users_pool_is_enough() {
+        let mut pools = pools(&[], &["10.244.0.0/24", "10.244.1.0/24"]);
+        stands(&mut pools, "mine", "10.244.0.0/16", false, 1);
+        assert_eq!(plan(&pools), ["mine True"]);
+    }
+
+    #[test]
+    fn a_pool_of_its_own_grows_by_another() {
+        let mut pools = pools(&[], &["10.244.0.0/24"]);
+        stands(&mut pools, "pods-10-244-0-0-24", "10.244.0.0/24", true, 1);
+        assert_eq!(plan(&pools), ["pods-10-244-0-0-24 True"]);
+        pools.node(&"n9".into(), Some(&["10.244.1.0/24".parse().unwrap()]));
+        assert_eq!(plan(&pools), ["-pods-10-244-0-0-24"]);
+        pools.stands(&"pods-10-244-0-0-24".into(), None);
+        assert_eq!(plan(&pools), ["+10.244.0.0/23"]);
+    }
+
+    #[test]
+    fn of_two_that_overlap_the_younger_is_refused() {
+        let mut pools = pools(&["10.0.0.0/8"], &[]);
+        stands(&mut pools, "a", "10.1.0.0/16", false, 2);
+        stands(&mut pools, "b", "10.0.0.0/8", false, 1);
+        stands(&mut pools, "c", "172.16.0.0/12", false, 3);
+        assert_eq!(plan(&pools), ["a False", "b True", "c True"]);
+    }
+}

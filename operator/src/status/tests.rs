@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::Board;
 use crate::convert;
+use crate::publish::{Item, Refusal};
 use crate::watch::{Agent, Place, SeenStatus};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ struct World {
     key: PolicyKey,
     version: u64,
     said: PolicyStatus,
+    refused: BTreeMap<Item, Refusal>,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
             key,
             version: 0,
             said: PolicyStatus::default(),
+            refused: BTreeMap::new(),
         };
         world.policy(1);
         for number in 1..=nodes {
@@ -104,7 +107,7 @@ impl World {
     fn write(&mut self, after: Duration) -> bool {
         self.now += after;
         let time = Time(Timestamp::from_second(1_800_000_000).unwrap());
-        let Some(write) = self.board.next(&self.engine, &BTreeMap::new(), self.now, &time) else {
+        let Some(write) = self.board.next(&self.engine, &self.refused, self.now, &time) else {
             return false;
         };
         self.version += 1;
@@ -278,4 +281,19 @@ fn one_object_is_written_once_a_second() {
     world.report("n02", |_| ());
     assert!(world.write(SECOND / 2));
     world.says("True", reason::PROGRAMMED, "2/2");
+}
+
+#[test]
+fn a_node_that_nothing_could_be_sent_to_fails() {
+    let mut world = World::new(2);
+    world.report("n01", |_| ());
+    world.report("n02", |_| ());
+    assert!(world.write(SECOND));
+    let refusal = Refusal { reason: reason::TOO_LARGE, message: "2000000 bytes".into() };
+    world.refused.insert(Item::Node("n02".into()), refusal);
+    world.board.touch([&world.key]);
+    assert!(world.write(SECOND));
+    world.says("False", reason::FAILED, "1/2");
+    let detail = &world.said.nodes.details[0];
+    assert_eq!((detail.name.as_str(), detail.reason.as_str()), ("n02", reason::TOO_LARGE));
 }

@@ -69,7 +69,7 @@ async fn a_leader_that_cannot_renew_stops_writing_and_ends() {
     let one = Replica::start(&fake, "one");
     settled(&fake).await;
     cut.store(true, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    tokio::time::sleep(RENEW_WITHIN + Duration::from_millis(100)).await;
     fake.forget_calls();
     fake.edit("pods", "a", "web", |pod| pod["status"]["phase"] = json!("Failed"));
     let error = one.ended().await;

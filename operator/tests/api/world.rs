@@ -16,6 +16,9 @@ use crate::fake::Fake;
 /// The system namespace.
 pub const SYSTEM: &str = "selvage-system";
 
+/// How long a replica trusts its lease.
+pub const RENEW_WITHIN: Duration = Duration::from_secs(4);
+
 /// A running replica.
 pub struct Replica {
     stop: watch::Sender<bool>,
@@ -35,10 +38,10 @@ impl Replica {
         let (stop, stopped) = watch::channel(false);
         let operator = Operator {
             identity: name.into(),
-            // A tenth of the real ones.
+            // Shorter than the real ones, and long enough for a machine that has other things to do.
             terms: Terms {
-                duration: Duration::from_millis(1500),
-                renew_within: Duration::from_millis(1000),
+                duration: Duration::from_secs(6),
+                renew_within: RENEW_WITHIN,
                 retry: Duration::from_millis(200),
             },
             metrics: Metrics::default(),
