@@ -8,6 +8,7 @@
 
 mod server;
 
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ fn the_api_server_takes_the_chart_and_refuses_nonsense() {
     node_policies(&server);
     rights_of_an_agent(&server);
     upgrades(&server);
+    plain_manifests(&server);
 }
 
 fn installs(server: &Server) {
@@ -200,4 +202,17 @@ fn upgrades(server: &Server) {
     assert!(gone.text.contains("No resources found"), "{}", gone.text);
     // What was kept is taken over by the next release of that name.
     server.helm(&["install", "selvage", &chart, "--namespace", NAMESPACE]).ok();
+}
+
+/// What `kubectl apply` makes of the manifests for those without Helm.
+fn plain_manifests(server: &Server) {
+    let folder = server.folder();
+    let output = folder.join("install.yaml").display().to_string();
+    let run = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["install-yaml", "--output", &output]).output();
+    assert!(run.expect("xtask").status.success());
+    for name in ["install.yaml", "teardown.yaml"] {
+        let file = folder.join(name).display().to_string();
+        // Helm owns the fields of the release that stands there still.
+        server.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &file]).ok();
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,6 +84,11 @@ impl Server {
             thread::sleep(Duration::from_millis(200));
         }
         server
+    }
+
+    /// Where the server's files are; it goes with the server.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Patches a node's report as its agent does, with a token.

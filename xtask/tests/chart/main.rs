@@ -123,22 +123,35 @@ fn notes_tell_what_the_values_leave_open() {
 }
 
 #[test]
-fn the_plain_manifest_has_a_namespace_and_no_hooks() {
+fn plain_manifests_are_what_helm_would_install_and_run() {
     let folder = tempdir("install-yaml");
     let output = folder.join("install.yaml");
     let args = ["install-yaml", "--image-operator", "registry.example:5000/op:1", "--output"];
     let run = std::process::Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).arg(&output).output();
     let run = run.expect("xtask");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let text = std::fs::read_to_string(&output).expect("the manifest");
-    std::fs::remove_dir_all(folder).expect("removing what was written");
-    let render = Render::parse(&text, String::new());
-    let namespace = render.named("Namespace", "selvage-system");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a manifest");
+    let (install, teardown) = (read("install.yaml"), read("teardown.yaml"));
+    std::fs::remove_dir_all(&folder).expect("removing what was written");
+    assert!(!install.contains("helm.sh/chart") && !install.contains("managed-by: Helm"));
+
+    let (install, teardown) =
+        (Render::parse(&install, String::new()), Render::parse(&teardown, String::new()));
+    let namespace = install.named("Namespace", "selvage-system");
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
-    assert!(render.all("Job").is_empty(), "hooks are Helm's");
-    let operator = render.named("Deployment", "selvage-operator");
-    assert_eq!(operator["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example:5000/op:1");
-    assert_eq!(operator["metadata"]["namespace"], "selvage-system");
+    let whole = Render::of(&[]).objects().count();
+    assert_eq!(install.objects().count() - 1 + teardown.objects().count(), whole, "all but the namespace");
+    for (render, kind, name) in
+        [(&install, "Deployment", "selvage-operator"), (&teardown, "Job", "selvage-teardown")]
+    {
+        let object = render.named(kind, name);
+        assert_eq!(
+            object["spec"]["template"]["spec"]["containers"][0]["image"],
+            "registry.example:5000/op:1"
+        );
+        assert_eq!(object["metadata"]["namespace"], "selvage-system");
+    }
+    assert!(install.objects().all(|object| text(object, "/metadata/name") != "selvage-teardown"));
 }
 
 fn tempdir(name: &str) -> std::path::PathBuf {
