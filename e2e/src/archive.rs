@@ -16,7 +16,6 @@ pub(crate) struct Archive {
 }
 
 /// A finished layer, in the archive.
-#[derive(Clone)]
 pub(crate) struct Layer {
     /// The sha256 of the uncompressed tar, which is the layer's name.
     digest: String,

@@ -16,6 +16,7 @@ pub(crate) const MARK: &str = "SELVAGE_BED_MARK";
 
 static BED: OnceLock<String> = OnceLock::new();
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static SHIELDED: AtomicBool = AtomicBool::new(false);
 const POLL: Duration = Duration::from_millis(15);
 
 /// What a program printed and how it ended.
@@ -41,13 +42,17 @@ pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// Lets waits wait again, for the clean-up after an interruption.
-pub fn resume() {
-    INTERRUPTED.store(false, Ordering::SeqCst);
+/// Runs a clean-up, which is not interrupted: a second Ctrl-C must not leave half of it undone.
+pub(crate) fn uninterrupted<T>(clean: impl FnOnce() -> T) -> T {
+    SHIELDED.store(true, Ordering::SeqCst);
+    let result = clean();
+    SHIELDED.store(false, Ordering::SeqCst);
+    result
 }
 
 pub(crate) fn check_interrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+    let interrupted = INTERRUPTED.load(Ordering::SeqCst) && !SHIELDED.load(Ordering::SeqCst);
+    if interrupted { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Marks every process that is started from now on as one of bed `name`, so that a later `down` finds those

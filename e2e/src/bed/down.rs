@@ -3,6 +3,7 @@
 use super::layout::{CONTROL_PLANE, Layout};
 use super::machine::Machine;
 use crate::cache::remove_if_there;
+use crate::command::uninterrupted;
 use crate::error::Result;
 use crate::process;
 
@@ -16,6 +17,10 @@ pub fn down(name: &str) -> Result<()> {
 
 /// As [`down`], for the holder of the lock.
 pub(super) fn clear(layout: &Layout) -> Result<()> {
+    uninterrupted(|| remove_all(layout))
+}
+
+fn remove_all(layout: &Layout) -> Result<()> {
     let nodes = (1..=9).map(|number| format!("n{number}"));
     let names = nodes.chain([CONTROL_PLANE.to_owned()]);
     let machines: Vec<Machine> = names.map(|name| Machine::new(layout, &name)).collect();

@@ -37,7 +37,6 @@ pub fn up(spec: &Spec, progress: &Progress) -> Result<Bed> {
     command::mark(&spec.name);
     let made = make(spec, &layout, progress);
     if made.is_err() {
-        command::resume();
         layout.unlock(lock)?;
     }
     made
@@ -57,7 +56,6 @@ fn make(spec: &Spec, layout: &Layout, progress: &Progress) -> Result<Bed> {
                 eprintln!("{}", bed.log_tails(8));
             }
             progress.step("taking everything down again");
-            command::resume();
             clear(layout)?;
             Err(error)
         }

@@ -74,6 +74,9 @@ fn ctrl_c_takes_everything_down_and_keeps_the_logs() {
         up.until("machines of");
         let inside = namespaces();
         kill(Pid::from_raw(up.child.id().cast_signed()), signal).unwrap();
+        up.until("taking everything down again");
+        // An impatient second time must not leave the rest undone.
+        kill(Pid::from_raw(up.child.id().cast_signed()), signal).unwrap();
         let output = up.end();
         assert!(!output.status.success());
         assert_nothing_left(&host, &inside);
