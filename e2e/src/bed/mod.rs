@@ -5,6 +5,7 @@ mod down;
 mod flannel;
 pub(crate) mod init;
 pub(crate) mod layout;
+mod limits;
 mod logs;
 mod machine;
 mod mounts;

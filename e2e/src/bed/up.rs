@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::down::clear;
 use super::layout::{CONTROL_PLANE, Layout, Spec};
 use super::machine::Machine;
-use super::{Bed, control_plane, flannel, network, node, pki};
+use super::{Bed, control_plane, flannel, limits, network, node, pki};
 use crate::cache::{self, remove_if_there};
 use crate::command::{self, check_interrupted, run, run_with_input, wait_for, wait_while};
 use crate::error::{At, Error, Result};
@@ -46,6 +46,7 @@ fn make(spec: &Spec, layout: &Layout, progress: &Progress) -> Result<Bed> {
     let program = program()?;
     let tools = setup::tools(progress)?;
     clear(layout)?;
+    limits::check(spec.nodes)?;
     remove_if_there(&layout.logs())?;
     fs::create_dir_all(layout.logs()).at(layout.logs())?;
     let bed = Bed { layout: layout.clone(), spec: spec.clone(), tools };
