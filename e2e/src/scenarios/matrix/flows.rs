@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use selvage_e2e::Cluster;
+use anyhow::Context;
 
 use super::World;
 
@@ -37,20 +38,18 @@ pub struct Flow {
 /// How often a flow that should pass is tried before it counts as stopped: a loaded machine can be slow, and a label's
 /// change has no condition to wait for.
 const TRIES: usize = 3;
+/// How long one attempt waits: longer than the one second after which TCP sends its first packet again.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Tries every flow once, and those that should pass and did not up to [`TRIES`] times. How many differ, with the first
 /// few by name.
-pub fn differences(
-    cluster: &Cluster,
-    world: &World,
-    passes: &dyn Fn(&Flow) -> bool,
-) -> anyhow::Result<String> {
+pub fn differences(world: &World, passes: &dyn Fn(&Flow) -> bool) -> anyhow::Result<String> {
     // A pod always reaches itself: that packet never leaves it.
     let passes = |flow: &Flow| flow.from == flow.to || passes(flow);
     let mut wrong: Vec<Flow> = all(world);
     let tried = wrong.len();
     for _ in 0..TRIES {
-        let seen = attempt(cluster, &wrong)?;
+        let seen = attempt(world, &wrong)?;
         let differ = wrong.iter().zip(seen).filter(|(flow, seen)| passes(flow) != *seen);
         let differ: Vec<(Flow, bool)> = differ.map(|(flow, seen)| (*flow, seen)).collect();
         // What passed and should not have is a hole, however seldom it happens.
@@ -78,10 +77,10 @@ pub fn differences(
 }
 
 /// As [`differences`], for changes that no condition announces: until none is left, or ten seconds have passed.
-pub fn settled(cluster: &Cluster, world: &World, passes: &dyn Fn(&Flow) -> bool) -> anyhow::Result<String> {
+pub fn settled(world: &World, passes: &dyn Fn(&Flow) -> bool) -> anyhow::Result<String> {
     let start = std::time::Instant::now();
     loop {
-        let seen = differences(cluster, world, passes)?;
+        let seen = differences(world, passes)?;
         if seen == "0" || start.elapsed().as_secs() >= 10 {
             return Ok(seen);
         }
@@ -106,57 +105,73 @@ fn all(world: &World) -> Vec<Flow> {
     flows
 }
 
-/// Whether each flow passes; one shell in each source pod tries all of its flows at once.
-fn attempt(cluster: &Cluster, flows: &[Flow]) -> anyhow::Result<Vec<bool>> {
+/// Whether each flow passes; all are tried at once, each from its source pod's network namespace.
+fn attempt(world: &World, flows: &[Flow]) -> anyhow::Result<Vec<bool>> {
     let mut by_source: BTreeMap<Peer, Vec<usize>> = BTreeMap::new();
     for (index, flow) in flows.iter().enumerate() {
         by_source.entry(flow.from).or_default().push(index);
     }
-    let mut seen = vec![None; flows.len()];
+    let mut seen = vec![false; flows.len()];
     let results = thread::scope(|scope| {
         let handles: Vec<_> = by_source
             .iter()
-            .map(|(source, indices)| scope.spawn(move || shell(cluster, *source, indices, flows)))
+            .map(|(source, indices)| {
+                let flows: Vec<Flow> =
+                    indices.iter().filter_map(|index| flows.get(*index)).copied().collect();
+                scope.spawn(move || from_pod(world, *source, &flows))
+            })
             .collect();
         handles.into_iter().map(|handle| handle.join()).collect::<Vec<_>>()
     });
-    for result in results {
-        let lines = result.map_err(|_| anyhow::anyhow!("a prober panicked"))??;
-        for (index, passed) in lines {
-            *seen.get_mut(index).context("an unknown flow")? = Some(passed);
+    for (indices, result) in by_source.values().zip(results) {
+        let passed = result.map_err(|_| anyhow::anyhow!("a prober panicked"))??;
+        for (index, passed) in indices.iter().zip(passed) {
+            *seen.get_mut(*index).context("an unknown flow")? = passed;
         }
     }
-    seen.into_iter().collect::<Option<Vec<_>>>().context("a flow was not tried")
+    Ok(seen)
 }
 
-fn shell(
-    cluster: &Cluster,
-    from: Peer,
-    indices: &[usize],
-    flows: &[Flow],
-) -> anyhow::Result<Vec<(usize, bool)>> {
-    let mut script = String::new();
-    for index in indices {
-        let Some(Flow { address, service, .. }) = flows.get(*index) else { continue };
-        let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-        let command = match service {
-            Service::Tcp80 => format!("wget -q -T 2 -O /dev/null http://{host}:80/hostname"),
-            Service::Tcp81 => format!("wget -q -T 2 -O /dev/null http://{host}:81/hostname"),
-            Service::Udp80 => format!("/agnhost connect --timeout=2s --protocol=udp {host}:80"),
-        };
-        writeln!(script, "({command} >/dev/null 2>&1 && echo {index} passed || echo {index} stopped) &")?;
-    }
-    script.push_str("wait\n");
-    let words = ["sh", "-c", &script];
-    let mut command =
-        cluster.kubectl_command(&["exec", "--namespace", from.namespace, from.pod, "-c", "first", "--"]);
-    let seen = selvage_e2e::output(command.args(words), None)?;
-    if !seen.success() {
-        bail!("probes from {}/{}: {}", from.namespace, from.pod, seen.stderr.trim());
-    }
-    let parse = |line: &str| {
-        let (index, word) = line.split_once(' ')?;
-        Some((index.parse().ok()?, word == "passed"))
+fn from_pod(world: &World, from: Peer, flows: &[Flow]) -> anyhow::Result<Vec<bool>> {
+    let net = world.nets.get(&from).context("an unknown pod")?;
+    // A thread starts in the namespace of the one that starts it.
+    let tried = net.run(|| {
+        thread::scope(|scope| {
+            let handles: Vec<_> = flows.iter().map(|flow| scope.spawn(move || passes(flow))).collect();
+            let joined = handles.into_iter().map(|handle| handle.join());
+            Ok(joined
+                .map(|seen| seen.unwrap_or_else(|_| Err(io::Error::other("a prober panicked"))))
+                .collect())
+        })
+    });
+    let tried: Vec<io::Result<bool>> = tried?;
+    tried.into_iter().collect::<io::Result<_>>().with_context(|| format!("a probe from {from:?}"))
+}
+
+/// One attempt: a TCP connection, or a question that agnhost's UDP echo answers.
+fn passes(flow: &Flow) -> io::Result<bool> {
+    let port = match flow.service {
+        Service::Tcp80 | Service::Udp80 => 80,
+        Service::Tcp81 => 81,
     };
-    seen.stdout.lines().map(|line| parse(line).with_context(|| format!("a prober said {line:?}"))).collect()
+    let to = SocketAddr::new(flow.address, port);
+    let answer = match flow.service {
+        Service::Tcp80 | Service::Tcp81 => TcpStream::connect_timeout(&to, PATIENCE).map(drop),
+        Service::Udp80 => ask(to),
+    };
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn ask(to: SocketAddr) -> io::Result<()> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"hostname\n", to)?;
+    socket.recv(&mut [0; 64]).map(drop)
 }

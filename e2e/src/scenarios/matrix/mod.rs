@@ -14,6 +14,7 @@ use anyhow::Context;
 use selvage_e2e::Cluster;
 use serde_json::json;
 
+use crate::netns::PodNet;
 use crate::pods::{self, Namespaces, Pod};
 use crate::status;
 use crate::table::Table;
@@ -25,6 +26,8 @@ const PODS: [&str; 3] = ["a", "b", "c"];
 /// The pods with their addresses, and the nodes' blocks.
 struct World {
     addresses: BTreeMap<Peer, Vec<IpAddr>>,
+    /// The pods' network namespaces, from which probes start.
+    nets: BTreeMap<Peer, PodNet>,
     /// The node that each pod of that name is on, in every namespace.
     nodes: BTreeMap<&'static str, String>,
     /// Pod blocks by node.
@@ -56,7 +59,7 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
         for (namespace, name) in &names {
             status::programmed(cluster, namespace, name)?;
         }
-        let seen = flows::differences(cluster, &world, &case.passes)?;
+        let seen = flows::differences(&world, &case.passes)?;
         table.row("", case.name, "0", &seen);
         for (namespace, name) in &names {
             cluster.kubectl_ok(&["delete", "networkpolicy", "--namespace", namespace, name])?;
@@ -72,18 +75,18 @@ fn relabel(cluster: &Cluster, world: &World, table: &mut Table) -> anyhow::Resul
     let name = apply(cluster, "matrix-x", &cases::allow_labelled())?;
     status::programmed(cluster, "matrix-x", &name)?;
     let nobody = |flow: &Flow| flow.to.namespace != "matrix-x";
-    table.row("", "peers by a label that nobody has", "0", &flows::differences(cluster, world, &nobody)?);
+    table.row("", "peers by a label that nobody has", "0", &flows::differences(world, &nobody)?);
     cluster.kubectl_ok(&["label", "pod", "--namespace", "matrix-y", "a", "friend=yes"])?;
     cluster.kubectl_ok(&["label", "namespace", "matrix-y", "friends=yes"])?;
     let friend = |flow: &Flow| {
         flow.to.namespace != "matrix-x" || (flow.from.namespace, flow.from.pod) == ("matrix-y", "a")
     };
-    table.row("", "one pod and its namespace get the labels", "0", &flows::settled(cluster, world, &friend)?);
+    table.row("", "one pod and its namespace get the labels", "0", &flows::settled(world, &friend)?);
     cluster.kubectl_ok(&["label", "namespace", "matrix-y", "friends-"])?;
-    table.row("", "the namespace loses its label", "0", &flows::settled(cluster, world, &nobody)?);
+    table.row("", "the namespace loses its label", "0", &flows::settled(world, &nobody)?);
     cluster.kubectl_ok(&["label", "pod", "--namespace", "matrix-x", "b", "open=yes"])?;
     let but_b = |flow: &Flow| flow.to.namespace != "matrix-x" || flow.to.pod == "b";
-    table.row("", "a label takes a pod out of the policy", "0", &flows::settled(cluster, world, &but_b)?);
+    table.row("", "a label takes a pod out of the policy", "0", &flows::settled(world, &but_b)?);
     Ok(())
 }
 
@@ -108,15 +111,18 @@ impl World {
             let node = on.get(peer.pod).map(String::as_str);
             cluster.apply(peer.namespace, &manifest(&peer, node))?;
         }
-        let mut addresses = BTreeMap::new();
+        let (mut addresses, mut nets) = (BTreeMap::new(), BTreeMap::new());
         for peer in peers() {
             pods::wait_ready(cluster, peer.namespace, peer.pod)?;
-            addresses.insert(peer, pods::addresses(cluster, peer.namespace, peer.pod)?);
+            let net = PodNet::of(cluster, peer.namespace, peer.pod)?;
+            addresses.insert(peer, net.addresses.clone());
+            nets.insert(peer, net);
         }
         let pools = cluster.kubectl_json(&["get", "ippools"])?;
         let pools = pools["items"].as_array().cloned().unwrap_or_default();
         Ok(Self {
             addresses,
+            nets,
             nodes: on,
             blocks: nodes.into_iter().map(|node| (node.name, node.pod_cidrs)).collect(),
             pools: pools.iter().filter_map(|pool| Some(pool["spec"]["cidr"].as_str()?.to_owned())).collect(),
@@ -136,7 +142,7 @@ fn manifest(peer: &Peer, node: Option<&str>) -> String {
             "name": name, "image": pods::AGNHOST, "imagePullPolicy": "IfNotPresent",
             "args": ["netexec", format!("--http-port={http}"), format!("--udp-port={udp}")],
             "ports": ports,
-            "readinessProbe": { "httpGet": { "path": "/healthz", "port": http }, "periodSeconds": 1 },
+            "readinessProbe": { "httpGet": { "path": "/hostname", "port": http }, "periodSeconds": 1 },
         })
     };
     let first = json!([
