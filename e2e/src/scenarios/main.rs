@@ -4,12 +4,17 @@
 //! its own namespaces and removes them.
 #![forbid(unsafe_code)]
 
+mod checks;
 mod matrix;
+mod netns;
 mod pods;
 mod probe;
 mod product;
+mod services;
 mod status;
 mod table;
+mod traffic;
+mod upstream;
 mod walkthrough;
 
 use std::path::PathBuf;
@@ -46,6 +51,10 @@ enum Command {
     Walkthrough,
     /// Every pod to every pod, in both families, under one policy after the other.
     Matrix,
+    /// Services, node ports, nodes and the host network, in both families.
+    Services,
+    /// The NetworkPolicy specs of Kubernetes.
+    Upstream,
 }
 
 /// A scenario: its name and what it does.
@@ -74,6 +83,8 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Walkthrough => Ok(run(&cluster, &[("walkthrough", walkthrough::run)])),
         Command::Matrix => Ok(run(&cluster, &[("matrix", matrix::run)])),
+        Command::Services => Ok(run(&cluster, &[("services", services::run)])),
+        Command::Upstream => Ok(run(&cluster, &[("upstream", upstream::run)])),
     }
 }
 

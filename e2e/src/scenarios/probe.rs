@@ -27,6 +27,8 @@ pub enum From<'a> {
     Pod(&'a str, &'a str),
     /// A node's own processes, on the test bed.
     Node(&'a str),
+    /// A client that is neither node nor pod, on the test bed.
+    Outside,
 }
 
 /// What is tried.
@@ -107,13 +109,17 @@ fn connect(
             all.extend(words);
             cluster.pod_exec(namespace, pod, &all)?
         }
-        From::Node(node) => {
+        From::Node(_) | From::Outside => {
             let bed = cluster.require_bed()?;
             let agnhost = bed.tools().kubernetes.join("agnhost");
             let agnhost = agnhost.to_str().context("the path of agnhost is no text")?.to_owned();
             let mut all = vec![agnhost.as_str()];
             all.extend(words);
-            output(&mut bed.node_command(node, &all)?, None)?
+            let command = match from {
+                From::Node(node) => bed.node_command(node, &all),
+                _ => bed.outside_command(&all),
+            };
+            output(&mut command?, None)?
         }
     };
     judge(&seen)
@@ -143,6 +149,11 @@ fn ping(cluster: &Cluster, from: &From<'_>, to: IpAddr) -> anyhow::Result<Seen> 
             let mut all = vec!["busybox"];
             all.extend(words);
             cluster.require_bed()?.node_exec(node, &all)?
+        }
+        From::Outside => {
+            let mut all = vec!["busybox"];
+            all.extend(words);
+            cluster.require_bed()?.outside_exec(&all)?
         }
     };
     if seen.success() {

@@ -13,14 +13,14 @@ impl Table {
     /// Prints the head.
     pub fn start(title: &str) -> Self {
         println!("  {title}");
-        println!("  {:<5} {:<66} {:<9} {:<9}", "step", "what", "expected", "seen");
+        println!("  {:<6} {:<66} {:<9} {:<9}", "step", "what", "expected", "seen");
         Self::default()
     }
 
     /// One row; equal texts are as expected.
     pub fn row(&mut self, step: &str, what: &str, expected: &str, seen: &str) {
         let mark = if expected == seen { "" } else { "  <-- differs" };
-        println!("  {step:<5} {what:<66} {expected:<9} {seen:<9}{mark}");
+        println!("  {step:<6} {what:<66} {expected:<9} {seen:<9}{mark}");
         self.rows += 1;
         if expected != seen {
             self.differences.push(format!("{step} {what}: expected {expected}, seen {seen}"));
