@@ -225,6 +225,25 @@ async fn connections_that_could_not_be_forgotten_are_forgotten_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kernel_that_cannot_be_read_is_asked_again_with_pauses() {
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[]);
+    let bench = Bench::enforcing(&policy, &[]).await;
+    bench.settle().await;
+    let before = bench.state(|s| {
+        s.refuse_to_read = true;
+        s.reads
+    });
+    bench.changes.send(Change::Unknown).await.unwrap();
+    after(60_000).await;
+    let reads = bench.state(|s| s.reads) - before;
+    assert!((3..20).contains(&reads), "{reads} reads");
+    assert_eq!(bench.reason(), reason::KERNEL_REFUSED);
+    bench.state(|s| s.refuse_to_read = false);
+    after(16_000).await;
+    assert_eq!(bench.reason(), reason::PROGRAMMED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loop_that_lost_its_kernel_ends_so_that_the_agent_starts_again() {
     let bench = Bench::enforcing(&node_policy(&[], &[]), &[]).await;
     bench.state(|s| s.die = true);

@@ -198,6 +198,8 @@ impl<K: Kernel> Enforcer<K> {
         self.standing = Standing::Unknown;
         self.retry = (self.retry * 2).min(RETRY_LONGEST);
         let at = Instant::now() + pause;
+        // A read that was due and failed must not be due at once again.
+        self.verify_at = self.verify_at.max(at);
         Some(held_until.map_or(at, |held| held.min(at)))
     }
 

@@ -41,6 +41,8 @@ pub struct State {
     pub forgotten: Vec<BTreeSet<IpAddr>>,
     /// How many commits are refused from now on.
     pub refuse: usize,
+    /// Reading is refused.
+    pub refuse_to_read: bool,
     /// The next forgetting of connections is refused.
     pub refuse_to_forget: bool,
     /// The next commit panics.
@@ -72,6 +74,9 @@ impl Kernel for Shared {
     fn read(&mut self) -> Result<Option<Table>, KernelError> {
         let mut state = self.0.lock().unwrap();
         state.reads += 1;
+        if state.refuse_to_read {
+            return Err(KernelError::Other("refused to read".to_owned()));
+        }
         let standing = state.standing.unwrap_or(Standing::Ours);
         let table = state.fake.table.clone();
         Ok(table.map(|ruleset| Table { standing, dormant: false, ruleset, unreadable: Vec::new() }))
