@@ -95,3 +95,13 @@ chart: ## helm lint, template and schema
 .PHONY: cluster
 cluster: ## the scenarios and the upstream suite on real clusters, VXLAN and host-gw
 	$(SCENARIOS) all
+
+# ---- speed ------------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: ## benchmarks as JSON lines, beside the stored baseline
+	$(XTASK) bench
+
+.PHONY: bench-cluster
+bench-cluster: ## latencies and memory on the demo cluster, as JSON lines
+	$(SCENARIOS) bench-cluster

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod command;
 pub mod generate;
-
 pub mod images;
 pub mod install;
 pub mod tools;

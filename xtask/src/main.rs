@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xtask::{generate, images, install};
+use xtask::{bench, generate, images, install};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Generators and checks of the Selvage workspace")]
@@ -25,6 +25,8 @@ enum Command {
     Images(images::Args),
     /// Render the chart as one manifest for `kubectl apply`
     InstallYaml(install::Args),
+    /// Run the benchmarks, and print each as a JSON line beside its baseline
+    Bench(bench::Args),
 }
 
 fn main() -> Result<()> {
@@ -34,6 +36,7 @@ fn main() -> Result<()> {
         Command::Check => generate::check(&root),
         Command::Images(args) => images::build(&root, &args),
         Command::InstallYaml(args) => install::write(&root, &args),
+        Command::Bench(args) => bench::run_all(&root, &args),
     }
 }
 
