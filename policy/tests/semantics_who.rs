@@ -1,4 +1,5 @@
 //! "Who is judged" of the semantics, line by line, as far as the compiler decides it.
+#![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests for tests")]
 
 mod common;
 
