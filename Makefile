@@ -45,7 +45,7 @@ demo-down: ## remove every trace of the demo
 
 # ---- checks, from the quickest on --------------------------------------------------------------------------------
 
-.PHONY: fmt clippy unit generated deny
+.PHONY: fmt clippy unit generated doc deny
 fmt:
 	cargo fmt --all --check
 
@@ -54,11 +54,12 @@ clippy:
 
 unit:
 	cargo test --workspace --lib --bins
-	cargo test --package selvage-policy --package selvage-crds --tests
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 generated:
 	$(XTASK) check
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 $(SELVAGE_CACHE)/tools/bin/cargo-deny-$(CARGO_DENY_VERSION):
 	CARGO_TARGET_DIR=$(SELVAGE_CACHE)/tools/build cargo install --locked --debug --root $(SELVAGE_CACHE)/tools \
@@ -70,7 +71,7 @@ $(SELVAGE_CACHE)/tools/bin/cargo-deny-$(CARGO_DENY_VERSION):
 # public CI, SELVAGE_ADVISORIES=required makes a database out of reach a failure.
 deny: $(SELVAGE_CACHE)/tools/bin/cargo-deny-$(CARGO_DENY_VERSION)
 	cargo deny check licenses bans sources
-	if cargo deny fetch db >/dev/null 2>&1; then
+	if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
 	  cargo deny check advisories
 	elif [ "$${SELVAGE_ADVISORIES:-}" = required ]; then
 	  echo "advisories: the database can't be reached" >&2; exit 1
@@ -83,18 +84,18 @@ check: fmt clippy unit generated ## the fast part, without a cluster: the minute
 
 .PHONY: kernel
 kernel: ## ruleset, netlink and real packets in network namespaces (root)
-	cargo test --package selvage-nftables --package selvage-node-agent --tests
+	cargo test --package selvage-nftables --package selvage-node-agent
 
-.PHONY: test
-test: setup check deny kernel images chart cluster ## every test there is
-
-.PHONY: chart
-chart: ## helm lint, template and schema
-	cargo test --package xtask --tests
+.PHONY: tests
+tests: ## every cargo test: unit, property, golden, mock API, kernel, chart, API server, test bed (root)
+	cargo test --workspace
 
 .PHONY: cluster
-cluster: ## the scenarios and the upstream suite on real clusters, VXLAN and host-gw
-	$(SCENARIOS) all
+cluster: ## the scenarios and the upstream suite on clusters of its own, VXLAN and host-gw
+	$(SCENARIOS) all --backend both
+
+.PHONY: test
+test: setup fmt clippy generated doc deny images tests cluster ## every test there is
 
 # ---- speed ------------------------------------------------------------------------------------------------------
 
