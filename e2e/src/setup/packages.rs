@@ -22,8 +22,12 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     // kube-proxy refuses to start without modprobe, and the kubelet without mount.
     "kmod",
+    // bindgen, for the kernel tests' independent reader.
+    "libclang-dev",
     "mount",
     "nftables",
+    // Certificates of the chart's API server test.
+    "openssl",
     "procps",
     "runc",
     // nsenter.
