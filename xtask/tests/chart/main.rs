@@ -29,8 +29,10 @@ fn every_object_is_known_and_in_the_releases_namespace() {
     assert_eq!(
         names,
         [
+            "ClusterRole selvage-cluster-view",
             "ClusterRole selvage-operator",
             "ClusterRole selvage-teardown",
+            "ClusterRole selvage-view",
             "ClusterRoleBinding selvage-operator",
             "ClusterRoleBinding selvage-teardown",
             "CustomResourceDefinition addressgroups.selvage.io",
