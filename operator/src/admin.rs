@@ -31,7 +31,10 @@ pub fn router(metrics: Metrics, missing: watch::Receiver<Missing>) -> Router {
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     let missing = admin.missing.borrow();
     if missing.is_empty() {
-        return (StatusCode::OK, "ok\n".into());
+        // Ready all the same: the process does what it was asked to, and no restart should come in a teardown's way.
+        let torn_down = admin.metrics.torn_down.get() == 1;
+        let text = if torn_down { "ok, but nothing is published: teardown was asked for\n" } else { "ok\n" };
+        return (StatusCode::OK, text.into());
     }
     let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
     (StatusCode::SERVICE_UNAVAILABLE, format!("not listed yet: {}\n", names.join(", ")))
@@ -61,12 +64,17 @@ mod tests {
     #[tokio::test]
     async fn ready_when_every_list_is_complete() {
         let (missing, receiver) = watch::channel(vec![Kind::Pod, Kind::Node]);
-        let router = router(Metrics::default(), receiver);
+        let metrics = Metrics::default();
+        let router = router(metrics.clone(), receiver);
         assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
         let (status, text) = get(&router, "/readyz").await;
         assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not listed yet: Pod, Node\n"));
         missing.send_replace(vec![]);
-        assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK);
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok\n".into()));
+        metrics.torn_down.set(1);
+        let (status, text) = get(&router, "/readyz").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("teardown was asked for"), "{text}");
         let (status, text) = get(&router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.ends_with("# EOF\n"), "{text}");

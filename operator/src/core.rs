@@ -319,6 +319,7 @@ impl Core {
             self.next_tick = now + TICK;
             self.planner.retire(now);
         }
+        self.metrics.torn_down.set(self.planner.torn_down().into());
         if self.role != Role::Leading || self.planner.torn_down() {
             return;
         }

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub over_budget: Gauge,
     /// 1 while this replica leads.
     pub leader: Gauge<i64, std::sync::atomic::AtomicI64>,
+    /// 1 while this replica leads and publishes nothing, because teardown was asked for.
+    pub torn_down: Gauge,
     /// Policies that are not enforced as written.
     pub policies_not_accepted: Gauge,
     /// Policies that do not stand on every node concerned.
@@ -89,6 +91,7 @@ impl Default for Metrics {
             refused: Gauge::default(),
             over_budget: Gauge::default(),
             leader: Gauge::default(),
+            torn_down: Gauge::default(),
             policies_not_accepted: Gauge::default(),
             policies_not_programmed: Gauge::default(),
             versions: Family::default(),
@@ -106,6 +109,8 @@ impl Default for Metrics {
         let budget = metrics.over_budget.clone();
         r.register("objects_over_budget", "Objects larger than they should be", budget);
         r.register("leader", "1 while this replica leads", metrics.leader.clone());
+        let name = "torn_down";
+        r.register(name, "1 while nothing is published because of a teardown", metrics.torn_down.clone());
         let name = "policies_not_accepted";
         r.register(name, "Policies not enforced as written", metrics.policies_not_accepted.clone());
         let name = "policies_not_programmed";

@@ -1,7 +1,8 @@
 //! `teardown`: every agent removes its rules, then what the operator made is removed.
 //!
-//! Uninstalling runs this while operators and agents still run. An operator that sees one NodePolicy with
-//! `spec.teardown` publishes nothing any more, so nothing comes back between this and its own end.
+//! Uninstalling runs this while operators and agents still run. A leading operator that sees `spec.teardown` being set
+//! on a NodePolicy publishes nothing any more, so nothing comes back between this and its own end. One that begins to
+//! lead takes the flags for left over and resets them, which is why they are set in each round anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -82,7 +83,7 @@ async fn wait(client: &Client, policies: &Api<NodePolicy>, end: Instant) -> Resu
         let alive: BTreeSet<String> =
             list(&nodes, &ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
         let all = list(policies, &ListParams::default()).await?;
-        // Again in each round: an operator may have made one before it noticed.
+        // Again in each round: an operator may have made one before it noticed, or begun to lead and reset it.
         stream::iter(all.iter().filter(|policy| !policy.spec.teardown))
             .map(|policy| ask(policies, policy.name_any()))
             .buffer_unordered(CONCURRENCY)
@@ -114,9 +115,12 @@ async fn ask(policies: &Api<NodePolicy>, name: String) -> Result<(), Error> {
     }
 }
 
+/// Whether the agent says so of this generation: an earlier teardown may have been taken back in between.
 fn torn_down(policy: &NodePolicy) -> bool {
-    let conditions = policy.status.iter().flat_map(|status| &status.conditions);
-    policy.spec.teardown && conditions.into_iter().any(|condition| condition.reason == reason::TORN_DOWN)
+    let mut conditions = policy.status.iter().flat_map(|status| &status.conditions);
+    let of_now = |observed: Option<i64>| observed >= policy.metadata.generation;
+    policy.spec.teardown
+        && conditions.any(|found| found.reason == reason::TORN_DOWN && of_now(found.observed_generation))
 }
 
 async fn list<K>(api: &Api<K>, params: &ListParams) -> Result<Vec<K>, Error>

@@ -196,19 +196,67 @@ async fn a_write_that_fails_is_tried_again_and_holds_nobody_up() {
     replica.stop().await;
 }
 
+fn teardown(fake: &crate::fake::Fake, node: &str, flag: bool) {
+    fake.edit("nodepolicies", SYSTEM, node, |policy| policy["spec"]["teardown"] = json!(flag));
+}
+
 #[tokio::test]
-async fn teardown_stops_every_write_for_good() {
+async fn teardown_stops_every_write() {
     let fake = cluster();
     let replica = Replica::start(&fake, "one");
     settled(&fake).await;
-    fake.edit("nodepolicies", SYSTEM, "n1", |policy| policy["spec"]["teardown"] = json!(true));
+    teardown(&fake, "n1", true);
     a_while().await;
     fake.forget_calls();
     fake.edit("pods", "a", "web", |pod| pod["status"]["podIPs"][0]["ip"] = json!("10.244.1.9"));
+    // As uninstalling ends: what comes back now would stay in the kernels.
     fake.remove("nodepolicies", SYSTEM, "n1");
     fake.remove("nodepolicies", SYSTEM, "n2");
     fake.remove("networkpolicystatuses", "a", "db");
     a_while().await;
     assert_eq!(fake.writes(), []);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_teardown_that_is_taken_back_lets_publishing_go_on() {
+    let fake = cluster();
+    let replica = Replica::start(&fake, "one");
+    settled(&fake).await;
+    teardown(&fake, "n1", true);
+    teardown(&fake, "n2", true);
+    a_while().await;
+    teardown(&fake, "n1", false);
+    fake.edit("pods", "a", "web", |pod| pod["status"]["podIPs"][0]["ip"] = json!("10.244.1.9"));
+    a_while().await;
+    assert_eq!(members(&fake), ["10.244.1.2"], "the other is still torn down");
+    teardown(&fake, "n2", false);
+    until("what changed meanwhile is published", || members(&fake) == ["10.244.1.9"]).await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_teardown_left_over_by_a_failed_uninstall_is_taken_back() {
+    let fake = cluster();
+    let replica = Replica::start(&fake, "one");
+    settled(&fake).await;
+    teardown(&fake, "n1", true);
+    teardown(&fake, "n2", true);
+    a_while().await;
+    fake.remove("nodepolicies", SYSTEM, "n2");
+    replica.stop().await;
+    // Installed again: the node whose agent never answered, and the one whose NodePolicy is gone.
+    fake.edit("pods", "a", "web", |pod| pod["status"]["podIPs"][0]["ip"] = json!("10.244.1.9"));
+    let replica = Replica::start(&fake, "two");
+    let flag = |node: &str| node_policy(&fake, node).map(|policy| policy["spec"]["teardown"].clone());
+    until("both are enforced", || flag("n1") == Some(json!(false)) && flag("n2") == Some(json!(false))).await;
+    until("with what is there now", || members(&fake) == ["10.244.1.9"]).await;
+    // A teardown that goes on while operators change over sets its flags again.
+    a_while().await;
+    teardown(&fake, "n1", true);
+    a_while().await;
+    fake.edit("pods", "a", "web", |pod| pod["status"]["podIPs"][0]["ip"] = json!("10.244.1.10"));
+    a_while().await;
+    assert_eq!((members(&fake), flag("n1")), (vec!["10.244.1.9".to_owned()], Some(json!(true))));
     replica.stop().await;
 }

@@ -201,9 +201,11 @@ async fn teardown_waits_for_agents_and_names_those_that_do_not_answer() {
     settled(&fake).await;
     let torn = |node: &str| {
         fake.edit("nodepolicies", SYSTEM, node, |policy| {
+            // Of the generation that the flag will make.
+            let generation = policy["metadata"]["generation"].as_i64().unwrap() + 1;
             policy["status"] = json!({ "conditions": [{
                 "type": "Programmed", "status": "False", "reason": "TornDown", "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z",
             }] });
         });
     };

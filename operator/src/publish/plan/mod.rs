@@ -69,13 +69,23 @@ pub struct Planner {
     /// Objects with a write under way that were deleted meanwhile: maybe what that write made.
     gone_meanwhile: BTreeSet<Item>,
     leading: bool,
-    torn_down: bool,
+    teardown: Teardown,
+}
+
+/// Whether somebody tears everything down.
+#[derive(Debug, Default)]
+struct Teardown {
+    /// NodePolicies whose flag was set while this led. A flag that stood before is left over, or is set again.
+    asked: BTreeSet<Arc<str>>,
+    /// Nothing is published. It stays when the last NodePolicy that was asked goes: that is how a teardown ends, and
+    /// what came after it would stay in the kernels.
+    mute: bool,
 }
 
 /// What an object holds once its write is done.
 #[derive(Debug, Clone)]
 enum Sent {
-    Node { digest: String, teardown: bool, basis: Basis },
+    Node { digest: String, basis: Basis },
     Slice(Box<SeenSlice>),
 }
 
@@ -95,7 +105,7 @@ impl Planner {
             sent: BTreeMap::new(),
             gone_meanwhile: BTreeSet::new(),
             leading: false,
-            torn_down: false,
+            teardown: Teardown::default(),
         }
     }
 
@@ -114,6 +124,10 @@ impl Planner {
         }
         for name in self.nodes.keys().filter(|name| engine.node(name).is_none()) {
             self.rounds.add(Item::Node(name.clone()), Phase::Losses, now);
+        }
+        let left_over = self.nodes.values().filter(|node| node.teardown).count();
+        if left_over > 0 {
+            tracing::warn!(nodes = left_over, "a teardown was left over, and is taken back");
         }
     }
 
@@ -191,6 +205,7 @@ impl Planner {
         let item = Item::Node(name.clone());
         let Some(seen) = seen else {
             let stood = self.nodes.remove(name).is_some();
+            self.teardown.asked.remove(name);
             if self.rounds.in_flight(&item) {
                 self.gone_meanwhile.insert(item);
             } else if stood && self.leading {
@@ -199,10 +214,6 @@ impl Planner {
             return;
         };
         self.gone_meanwhile.remove(&item);
-        if seen.teardown && !self.torn_down {
-            tracing::warn!(node = &**name, "teardown was asked for: nothing is published any more");
-            self.torn_down = true;
-        }
         if known.is_some_and(|known| seen.place.is_older_than(&known.place)) {
             return;
         }
@@ -214,9 +225,15 @@ impl Planner {
             Some(known) if same => known.digest.clone(),
             _ => seen.digest(name),
         };
+        let had = known.is_some_and(|known| known.teardown);
+        // One that can't be decoded says nothing about it.
+        let teardown = if seen.spec.is_some() { seen.teardown } else { had };
         let place = seen.place.clone();
-        let node = StandingNode { place, digest, teardown: seen.teardown, basis: seen.basis.clone() };
+        let node = StandingNode { place, digest, teardown, basis: seen.basis.clone() };
         self.nodes.insert(name.clone(), node);
+        if self.leading && !same && had != teardown {
+            self.teardown.flag(name, teardown);
+        }
         if !same && self.leading && !self.rounds.in_flight(&item) {
             self.rounds.add(item, Phase::Nodes, now);
         }
@@ -255,7 +272,7 @@ impl Planner {
 
     /// The next request; None while there is none to make now.
     pub fn next(&mut self, engine: &Engine, basis: &Basis, now: Instant) -> Option<(Write, Instant)> {
-        if !self.leading || self.torn_down {
+        if !self.leading || self.teardown.mute {
             return None;
         }
         loop {
@@ -320,10 +337,10 @@ impl Planner {
 
     fn stands(&mut self, item: &Item, done: Option<(Place, Sent)>) {
         match (item, done) {
-            (Item::Node(name), Some((place, Sent::Node { digest, teardown, basis }))) => {
+            (Item::Node(name), Some((place, Sent::Node { digest, basis }))) => {
                 let newer = self.nodes.get(name).is_some_and(|known| place.is_older_than(&known.place));
                 if !newer {
-                    let node = StandingNode { place, digest: Some(digest), teardown, basis };
+                    let node = StandingNode { place, digest: Some(digest), teardown: false, basis };
                     self.nodes.insert(name.clone(), node);
                 }
             }
@@ -407,9 +424,9 @@ impl Planner {
         self.over_budget.len()
     }
 
-    /// Whether teardown was asked for, so that nothing is published any more.
+    /// Whether teardown was asked for, so that nothing is published.
     pub fn torn_down(&self) -> bool {
-        self.torn_down
+        self.teardown.mute
     }
 
     /// How many items wait.
@@ -420,5 +437,20 @@ impl Planner {
     /// When the next failed write is tried again.
     pub fn due(&self) -> Option<Instant> {
         self.rounds.due()
+    }
+}
+
+impl Teardown {
+    fn flag(&mut self, node: &Arc<str>, set: bool) {
+        if set {
+            self.asked.insert(node.clone());
+            if !self.mute {
+                tracing::warn!(node = &**node, "teardown was asked for: nothing is published any more");
+            }
+            self.mute = true;
+        } else if self.asked.remove(node) && self.asked.is_empty() {
+            tracing::warn!(node = &**node, "the last teardown was taken back: publishing goes on");
+            self.mute = false;
+        }
     }
 }

@@ -28,11 +28,10 @@ impl Planner {
             }));
         };
         let digest = digest::node_policy(&policy);
-        if standing.is_some_and(|standing| standing.digest.as_ref() == Some(&digest)) {
+        if standing.is_some_and(|standing| standing.digest.as_ref() == Some(&digest) && !standing.teardown) {
             return Ok(None);
         }
-        let teardown = standing.is_some_and(|standing| standing.teardown);
-        let spec = codec::encode_node_policy(&policy, basis.clone(), teardown)
+        let spec = codec::encode_node_policy(&policy, basis.clone(), false)
             .map_err(|error| Refusal { reason: error.reason(), message: error.to_string() })?;
         let object = Box::new(NodePolicy {
             metadata: self.metadata(name, standing.map(|s| &s.place)),
@@ -53,7 +52,7 @@ impl Planner {
             );
         }
         let action = if replaces { Action::Replace(object) } else { Action::Create(object) };
-        let sent = Sent::Node { digest, teardown, basis: basis.clone() };
+        let sent = Sent::Node { digest, basis: basis.clone() };
         Ok(Some((Write::Node(name.clone(), action), Some(sent))))
     }
 
