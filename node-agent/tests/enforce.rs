@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use selvage_crds::conditions::reason;
 use selvage_nftables::netlink::{Change, Standing};
+use selvage_nftables::render::bridge;
 use selvage_nftables::transaction::Op;
 use selvage_node_agent::facts::cni::Attachment;
 use selvage_node_agent::facts::cni_dir::CniView;
@@ -375,4 +377,31 @@ async fn changes_that_change_nothing_commit_nothing() {
     bench.settle().await;
     assert_eq!(bench.state(|s| s.committed.len()), commits);
     assert_eq!(bench.report.borrow().generation, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bridge_table_follows_the_ports_of_other_bridges_and_goes_with_a_teardown() {
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[]);
+    let bench = Bench::enforcing(&policy, &[]).await;
+    let frames = |names: &[&str]| Some(bridge(&names.iter().map(|name| Arc::from(*name)).collect()));
+    assert_eq!(bench.bridge(), frames(&[]));
+    let ports = |list: &[(&str, &str)]| {
+        let ports = list.iter().map(|(port, bridge)| (Arc::from(*port), Arc::from(*bridge))).collect();
+        bench.links.send_modify(|links| links.ports = ports);
+    };
+    ports(&[("veth1", "cni0"), ("veth2", "docker0"), ("eth1", "br0")]);
+    bench.settle().await;
+    assert_eq!(bench.bridge(), frames(&["eth1", "veth2"]));
+    ports(&[("veth1", "cni0")]);
+    bench.settle().await;
+    assert_eq!(bench.bridge(), frames(&[]));
+
+    bench.state(|s| s.bridge.table.as_mut().unwrap().chains.get_mut("frames").unwrap().rules.clear());
+    bench.changes.send(Change::Foreign { by: ["nft (7)".to_owned()].into() }).await.unwrap();
+    after(1_000).await;
+    assert_eq!((bench.bridge(), bench.metric("selvage_agent_repairs_total")), (frames(&[]), 1));
+
+    bench.observe(2, true, Ok(policy.into()));
+    bench.settle().await;
+    assert_eq!((bench.bridge(), bench.table()), (None, None));
 }

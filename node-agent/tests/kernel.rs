@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::{Ownership, Settings as Table};
-use selvage_nftables::render::Settings;
+use selvage_nftables::render::{Settings, bridge};
 use selvage_node_agent::enforce::kernel::Netlink;
 use selvage_node_agent::facts::links::{self, NodeLinks};
 use selvage_policy::compiled::GroupId;
@@ -52,6 +53,16 @@ fn the_flags_of_a_pod_bridge_are_set_when_it_appears_and_again_when_they_are_cle
         assert_eq!(seen.borrow().bridge_problem(), None);
         let other = netns.ip(&["-details", "link", "show", "other0"]);
         assert!(other.contains("nf_call_iptables 0"), "a bridge that is not the pods': {other}");
+
+        for (port, bridge) in [("to-pod", "cni0"), ("to-other", "other0")] {
+            netns.ip(&["link", "add", port, "type", "veth"]);
+            netns.ip(&["link", "set", port, "master", bridge]);
+        }
+        let foreign = |v: &NodeLinks| v.foreign_ports(&interfaces()) == ["to-other".into()].into();
+        within("the ports of other bridges", seen.wait_for(foreign)).await.unwrap();
+        netns.ip(&["link", "set", "to-other", "master", "cni0"]);
+        let none = |v: &NodeLinks| v.foreign_ports(&interfaces()).is_empty();
+        within("a port that changes its bridge", seen.wait_for(none)).await.unwrap();
 
         // The kernel tells of changed flags only while the bridge is up, as one with pods is.
         netns.ip(&["link", "set", "cni0", "up"]);
@@ -118,9 +129,14 @@ fn agent(ownership: Ownership) -> Bench<Netlink> {
     Bench::over(kernel, Settings::default(), changes, heard)
 }
 
-/// What the kernel holds, read over a connection of its own.
-fn in_kernel() -> Option<selvage_nftables::model::Ruleset> {
-    let plain = Table { ownership: Ownership::Plain, ..Table::default() };
+/// What the kernel holds in the table that judges.
+fn in_kernel() -> Option<Ruleset> {
+    read(TableFamily::Inet)
+}
+
+/// A table as the kernel holds it, read over a connection of its own.
+fn read(family: TableFamily) -> Option<Ruleset> {
+    let plain = Table { family, ownership: Ownership::Plain, ..Table::default() };
     let mut connection = selvage_nftables::netlink::Connection::open(&plain).unwrap();
     let table = connection.read().unwrap()?;
     assert_eq!(table.unreadable, Vec::<String>::new());
@@ -146,11 +162,12 @@ fn the_kernel_holds_what_is_wanted_and_the_next_agent_takes_it_over() {
             assert_eq!(bench.metric("selvage_agent_repairs_total"), 0);
             bench.stop().await;
             assert_eq!(in_kernel().as_ref(), Some(&wanted(policy, &groups)), "the rules outlive the agent");
+            assert_eq!(read(TableFamily::Bridge), Some(bridge(&BTreeSet::new())), "both tables do");
         }
         let mut bench = agent(Ownership::Owned);
         bench.observe(4, true, Ok(old.clone().into()));
         within("teardown", bench.report.wait_for(|r| r.programmed.reason == "TornDown")).await.unwrap();
-        assert_eq!(in_kernel(), None);
+        assert_eq!((in_kernel(), read(TableFamily::Bridge)), (None, None));
     });
 }
 
@@ -185,10 +202,19 @@ fn what_somebody_else_does_to_an_unowned_table_is_undone() {
             })
             .await;
         }
+        netns.exec("nft", &["flush", "chain", "bridge", "selvage", "frames"]);
+        within("the repair of the bridge family's table", async {
+            while read(TableFamily::Bridge) != Some(bridge(&BTreeSet::new()))
+                || bench.metric("selvage_agent_repairs_total") != 5
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
         // Changes of other tables are none of the agent's.
         netns.exec("nft", &["add", "table", "ip", "other"]);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(bench.metric("selvage_agent_repairs_total"), 4);
+        assert_eq!(bench.metric("selvage_agent_repairs_total"), 5);
     });
 }
 

@@ -12,6 +12,16 @@ use std::sync::Arc;
 /// The name of a chain or set inside the table; at most 31 bytes, so that older kernels take it too.
 pub type Name = Arc<str>;
 
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum TableFamily {
+    /// `inet`: IPv4 and IPv6 packets.
+    #[default]
+    Inet,
+    /// `bridge`: frames on their way through any bridge of the node, as they come in by its ports.
+    Bridge,
+}
+
 /// The wanted or seen content of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ruleset {
@@ -35,7 +45,7 @@ pub struct Chain {
 pub struct BaseChain {
     /// The kind of chain.
     pub kind: ChainKind,
-    /// The hook (`NF_INET_*`).
+    /// The hook (`NF_INET_*`, `NF_BR_*`).
     pub hook: Hook,
     /// Lower runs earlier (`NF_IP_PRI_*`).
     pub priority: i32,
@@ -52,7 +62,7 @@ pub enum ChainKind {
     Nat,
 }
 
-/// A netfilter hook of the inet family, with its number.
+/// A netfilter hook, with its number, which the families share as far as these go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Hook {
@@ -205,6 +215,8 @@ pub enum MetaKey {
     L4Proto = 16,
     /// PACKET_HOST 0, PACKET_BROADCAST 1, PACKET_MULTICAST 2, one byte.
     PktType = 19,
+    /// Kind of the device that the packet came in by (`veth`), 16 bytes, zero padded; none for physical devices.
+    IifKind = 26,
 }
 
 /// `NFT_CT_*` keys in use; values are 32 bits in host byte order.
@@ -223,7 +235,7 @@ pub enum CtKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum PayloadBase {
-    /// The link-layer header.
+    /// The link-layer header, VLAN tags included even where the device took them off.
     LinkLayer = 0,
     /// The IPv4 or IPv6 header.
     Network = 1,

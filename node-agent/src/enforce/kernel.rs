@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use selvage_nftables::model::TableFamily;
 use selvage_nftables::netlink::conntrack::Conntrack;
 use selvage_nftables::netlink::{Change, CommitError, Connection, ReadError, Settings, Table, Watch};
 use selvage_nftables::transaction::Transaction;
@@ -12,17 +13,17 @@ use tokio::sync::mpsc;
 
 /// What the enforcing loop asks of the kernel. Calls block while the kernel works.
 pub trait Kernel: Send + 'static {
-    /// Applies a transaction, all of it or nothing.
+    /// Applies a transaction to the table of this family, all of it or nothing.
     ///
     /// # Errors
     /// After any error the table must be read before the next transaction.
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+    fn commit(&mut self, family: TableFamily, transaction: &Transaction) -> Result<(), KernelError>;
 
-    /// The table; None where there is none.
+    /// The table of this family; None where there is none.
     ///
     /// # Errors
     /// Where the kernel can't be asked.
-    fn read(&mut self) -> Result<Option<Table>, KernelError>;
+    fn read(&mut self, family: TableFamily) -> Result<Option<Table>, KernelError>;
 
     /// Forgets the connections of these addresses and says how many there were.
     ///
@@ -60,17 +61,24 @@ pub enum KernelError {
 /// The kernel itself.
 #[derive(Debug)]
 pub struct Netlink {
-    connection: Connection,
+    inet: Connection,
+    bridge: Connection,
     conntrack: Conntrack,
 }
 
 impl Netlink {
-    /// Opens the sockets. Needs CAP_NET_ADMIN.
+    /// Opens the sockets for the tables of both families; the settings' own family does not matter. Needs
+    /// CAP_NET_ADMIN.
     ///
     /// # Errors
     /// Where a socket can't be opened or the kernel has no nftables.
     pub fn open(settings: &Settings) -> Result<Self, KernelError> {
-        Ok(Self { connection: Connection::open(settings)?, conntrack: Conntrack::open()? })
+        let open = |family| Connection::open(&Settings { family, ..settings.clone() });
+        Ok(Self {
+            inet: open(TableFamily::Inet)?,
+            bridge: open(TableFamily::Bridge)?,
+            conntrack: Conntrack::open()?,
+        })
     }
 
     /// Hears of changes by others, each sent to the channel, until the receiver is gone.
@@ -78,23 +86,32 @@ impl Netlink {
     /// # Errors
     /// Where the socket can't be opened.
     pub fn subscribe(&self, changes: mpsc::Sender<Change>) -> Result<(), KernelError> {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe for types that could swap their descriptor; Watch keeps its own"
-        )]
-        let watch = AsyncFd::new(self.connection.subscribe()?)?;
-        tokio::spawn(listen(watch, changes));
+        for connection in [&self.inet, &self.bridge] {
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe for types that could swap their descriptor; Watch keeps its own"
+            )]
+            let watch = AsyncFd::new(connection.subscribe()?)?;
+            tokio::spawn(listen(watch, changes.clone()));
+        }
         Ok(())
+    }
+
+    fn connection(&mut self, family: TableFamily) -> &mut Connection {
+        match family {
+            TableFamily::Inet => &mut self.inet,
+            TableFamily::Bridge => &mut self.bridge,
+        }
     }
 }
 
 impl Kernel for Netlink {
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
-        Ok(self.connection.commit(transaction)?)
+    fn commit(&mut self, family: TableFamily, transaction: &Transaction) -> Result<(), KernelError> {
+        Ok(self.connection(family).commit(transaction)?)
     }
 
-    fn read(&mut self) -> Result<Option<Table>, KernelError> {
-        Ok(self.connection.read()?)
+    fn read(&mut self, family: TableFamily) -> Result<Option<Table>, KernelError> {
+        Ok(self.connection(family).read()?)
     }
 
     fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {

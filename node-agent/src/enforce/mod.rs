@@ -1,4 +1,4 @@
-//! Keeps the kernel's table equal to what is wanted.
+//! Keeps the kernel's tables equal to what is wanted.
 //!
 //! Everything wanted is a pure function of the latest views: [`decide`] says what to enforce, the renderer what the
 //! table must hold, the diff how to get there. What arrives while the kernel works is seen together afterwards.
@@ -14,8 +14,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_nftables::model::TableFamily;
 use selvage_nftables::netlink::Change;
-use selvage_nftables::render::{LocalFacts, Rendered, Settings, render};
+use selvage_nftables::render::{LocalFacts, Rendered, Settings, bridge, closed, render};
 use selvage_nftables::transaction::Transaction;
 use selvage_policy::compiled::GroupId;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,7 @@ use crate::watch::policy::PolicyView;
 use decide::{Accepted, Decider, Decision};
 use endpoints::Placement;
 use kernel::{Kernel, KernelError};
-use table::Standing;
+use table::{Standing, Tables};
 
 /// How often the table is read and compared without any sign of a change.
 const VERIFY: Duration = Duration::from_secs(60);
@@ -85,7 +86,7 @@ pub struct Enforcer<K> {
     /// None only while a call is under way, or was lost.
     kernel: Option<K>,
     decider: Decider,
-    standing: Standing,
+    tables: Tables,
     placement: Placement,
     /// Addresses that left their pods, and whose connections are not forgotten yet.
     to_forget: BTreeSet<IpAddr>,
@@ -115,7 +116,7 @@ impl<K: Kernel> Enforcer<K> {
             pod_interfaces,
             kernel: Some(kernel),
             decider: Decider::default(),
-            standing: Standing::Unknown,
+            tables: Tables::default(),
             placement: Placement::default(),
             to_forget: BTreeSet::new(),
             applied: false,
@@ -195,7 +196,7 @@ impl<K: Kernel> Enforcer<K> {
             self.retry = RETRY;
             return held_until;
         };
-        self.standing = Standing::Unknown;
+        self.tables = Tables::default();
         self.retry = (self.retry * 2).min(RETRY_LONGEST);
         let at = Instant::now() + pause;
         // A read that was due and failed must not be due at once again.
@@ -222,15 +223,18 @@ impl<K: Kernel> Enforcer<K> {
         };
         let rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
         self.read_if_due().await?;
-        let left = if self.applied { BTreeSet::new() } else { self.standing.pod_addresses() };
-        let plan = self.standing.plan(&rendered.ruleset, &facts, &self.settings)?;
+        let left = if self.applied { BTreeSet::new() } else { self.tables.inet.pod_addresses() };
+        let plan = self.tables.inet.plan(&rendered.ruleset, || closed(&facts, &self.settings))?;
         let committed = !plan.transactions.is_empty();
-        self.commit(plan.transactions, Standing::Ours(plan.after)).await?;
+        self.commit(TableFamily::Inet, plan.transactions, Standing::Ours(plan.after)).await?;
         self.to_forget.extend(self.placement.lost(&placement));
         // An earlier agent's pods are known by their addresses alone.
         self.to_forget.extend(left.into_iter().filter(|address| !placement.owners.contains_key(address)));
         self.placement = placement;
         self.forget().await?;
+        let frames = bridge(&links.foreign_ports(&self.pod_interfaces));
+        let plan = self.tables.bridge.plan(&frames, || frames.clone())?;
+        self.commit(TableFamily::Bridge, plan.transactions, Standing::Ours(plan.after)).await?;
         if committed && !self.applied {
             // What was just built is read once, as the kernel tells it.
             self.verify_at = Instant::now();
@@ -249,51 +253,62 @@ impl<K: Kernel> Enforcer<K> {
 
     async fn tear_down(&mut self) -> Result<(), KernelError> {
         self.read_if_due().await?;
-        let plan = self.standing.removal()?;
-        self.commit(plan.transactions, Standing::Absent).await?;
+        for family in Tables::FAMILIES {
+            let plan = self.tables.of(family).removal()?;
+            self.commit(family, plan.transactions, Standing::Absent).await?;
+        }
         self.placement = Placement::default();
         self.applied = true;
         Ok(())
     }
 
-    /// Reads the table where it is not known, or may have been changed.
+    /// Reads the tables where one is not known, or may have been changed.
     async fn read_if_due(&mut self) -> Result<(), KernelError> {
-        if !matches!(self.standing, Standing::Unknown) && Instant::now() < self.verify_at {
+        if !self.tables.unknown() && Instant::now() < self.verify_at {
             return Ok(());
         }
         // What is heard up to now is in what is read.
         while self.inputs.changes.try_recv().is_ok() {}
-        let read = self.call(|kernel| kernel.read()).await?;
+        for family in Tables::FAMILIES {
+            let read = self.call(move |kernel| kernel.read(family)).await?;
+            if let Some(difference) = self.tables.of(family).learn(read)? {
+                tracing::warn!(?family, difference, "a table is not what was committed; repairing it");
+                self.outputs.metrics.repair();
+            }
+        }
         self.verified_at = Instant::now();
         self.verify_at = self.verified_at + VERIFY;
-        if let Some(difference) = self.standing.learn(read)? {
-            tracing::warn!(difference, "the table is not what was committed; repairing it");
-            self.outputs.metrics.repair();
-        }
         Ok(())
     }
 
-    /// Commits the transactions, after which the table stands as told.
-    async fn commit(&mut self, transactions: Vec<Transaction>, then: Standing) -> Result<(), KernelError> {
+    /// Commits the transactions to the table of this family, after which it stands as told.
+    async fn commit(
+        &mut self,
+        family: TableFamily,
+        transactions: Vec<Transaction>,
+        then: Standing,
+    ) -> Result<(), KernelError> {
         if transactions.is_empty() {
             return Ok(());
         }
         // Until the last answer is in, what stands is not known.
-        self.standing = Standing::Unknown;
+        *self.tables.of(family) = Standing::Unknown;
         let started = Instant::now();
         let steps = transactions.len();
         let result = self
-            .call(move |kernel| transactions.iter().try_for_each(|transaction| kernel.commit(transaction)))
+            .call(move |kernel| {
+                transactions.iter().try_for_each(|transaction| kernel.commit(family, transaction))
+            })
             .await;
         let took = started.elapsed();
         self.outputs.metrics.commit(took, result.is_ok());
         match &result {
             Ok(()) => {
                 self.revision += u64::try_from(steps).unwrap_or_default();
-                self.standing = then;
-                tracing::info!(transactions = steps, ?took, "committed");
+                *self.tables.of(family) = then;
+                tracing::info!(?family, transactions = steps, ?took, "committed");
             }
-            Err(error) => tracing::error!(%error, "a commit failed; what stood before still stands"),
+            Err(error) => tracing::error!(?family, %error, "a commit failed; what stood before still stands"),
         }
         result
     }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use selvage_nftables::diff::{self, Plan};
-use selvage_nftables::model::{Elements, Name, Ruleset};
+use selvage_nftables::model::{Elements, Name, Ruleset, TableFamily};
 use selvage_nftables::netlink::{self, Table};
-use selvage_nftables::render::{LocalFacts, Settings, closed};
 use selvage_nftables::transaction::{Op, Transaction};
 use selvage_policy::compiled::NodePolicy;
 
@@ -15,10 +14,35 @@ use super::kernel::KernelError;
 use crate::metrics::Sizes;
 use crate::watch::groups::GroupView;
 
-/// What is known of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is known of the agent's tables.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub inet: Standing,
+    pub bridge: Standing,
+}
+
+impl Tables {
+    /// Both families, the one that judges first.
+    pub(super) const FAMILIES: [TableFamily; 2] = [TableFamily::Inet, TableFamily::Bridge];
+
+    pub(super) fn of(&mut self, family: TableFamily) -> &mut Standing {
+        match family {
+            TableFamily::Inet => &mut self.inet,
+            TableFamily::Bridge => &mut self.bridge,
+        }
+    }
+
+    /// True where one of them must be read before it is written.
+    pub(super) fn unknown(&self) -> bool {
+        [&self.inet, &self.bridge].into_iter().any(|standing| *standing == Standing::Unknown)
+    }
+}
+
+/// What is known of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Standing {
     /// Nothing, until it is read.
+    #[default]
     Unknown,
     /// There is none.
     Absent,
@@ -65,19 +89,18 @@ impl Standing {
         Ok(difference)
     }
 
-    /// The plan to what is wanted.
+    /// The plan to what is wanted; `closed` is what stands while a first table is built.
     ///
     /// # Errors
     /// Where what stands is not known.
     pub(super) fn plan(
         &self,
         wanted: &Ruleset,
-        facts: &LocalFacts,
-        settings: &Settings,
+        closed: impl FnOnce() -> Ruleset,
     ) -> Result<Plan, KernelError> {
         Ok(match self {
             Self::Unknown => return Err(KernelError::Other("the table is not known".to_owned())),
-            Self::Absent => diff::cold_start(&closed(facts, settings), wanted),
+            Self::Absent => diff::cold_start(&closed(), wanted),
             Self::Ours(standing) => diff::update(standing, wanted),
             Self::Adoptable(standing) => {
                 let mut plan = diff::update(standing, wanted);

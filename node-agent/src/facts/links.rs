@@ -36,6 +36,8 @@ pub struct NodeLinks {
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// The pod interfaces that are bridges.
     pub bridges: BTreeMap<Arc<str>, BridgeFlags>,
+    /// The interface that each port belongs to (a bridge, for instance), by the port.
+    pub ports: BTreeMap<Arc<str>, Arc<str>>,
     /// Interfaces that carry the pod network to other nodes.
     pub tunnels: BTreeSet<Arc<str>>,
     /// br_netfilter is loaded.
@@ -87,6 +89,12 @@ impl NodeLinks {
         }
         let (name, _) = self.bridges.iter().find(|(_, flags)| !(flags.ipv4 && flags.ipv6))?;
         Some(format!("bridge {name} does not hand its packets to the rules (nf_call_iptables)"))
+    }
+
+    /// The ports of bridges that are no pod bridge.
+    pub fn foreign_ports(&self, pod_interfaces: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let foreign = self.ports.iter().filter(|(_, bridge)| !pod_interfaces.contains(*bridge));
+        foreign.map(|(port, _)| port.clone()).collect()
     }
 
     /// The node's own addresses in the pod network: those of the pods' side and of tunnels, which clients behind
@@ -179,6 +187,7 @@ pub async fn look_and_set(
 async fn look(handle: &Handle, pod_interfaces: &BTreeSet<Arc<str>>) -> Result<NodeLinks, LinkError> {
     let mut seen = NodeLinks { br_netfilter: Path::new(BR_NETFILTER).exists(), ..NodeLinks::default() };
     let mut names: BTreeMap<u32, Arc<str>> = BTreeMap::new();
+    let mut masters: Vec<(Arc<str>, u32)> = Vec::new();
     let mut all = std::pin::pin!(handle.link().get().execute());
     while let Some(link) = all.try_next().await? {
         let Some(name) = link_name(&link) else { continue };
@@ -190,9 +199,16 @@ async fn look(handle: &Handle, pod_interfaces: &BTreeSet<Arc<str>>) -> Result<No
         if is_tunnel(&link) {
             seen.tunnels.insert(name.clone());
         }
+        masters.extend(link.attributes.iter().find_map(|a| match a {
+            LinkAttribute::Controller(index) => Some((name.clone(), *index)),
+            _ => None,
+        }));
         names.insert(link.header.index, name.clone());
         seen.interfaces.insert(name);
     }
+    // A port whose bridge came or went meanwhile belongs to none; the next event brings another look.
+    let ports = masters.into_iter().filter_map(|(port, master)| Some((port, names.get(&master)?.clone())));
+    seen.ports = ports.collect();
     let mut all = std::pin::pin!(handle.address().get().execute());
     while let Some(message) = all.try_next().await? {
         let Some(name) = names.get(&message.header.index) else { continue };

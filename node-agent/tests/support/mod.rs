@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use selvage_nftables::fake::Fake;
-use selvage_nftables::model::Ruleset;
+use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::{Change, Standing, Table};
 use selvage_nftables::render::{LocalFacts, Settings, render};
 use selvage_nftables::transaction::Transaction;
@@ -33,10 +33,13 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug, Default)]
 pub struct State {
     pub fake: Fake,
-    /// Every transaction that was committed.
+    /// The table of the bridge family.
+    pub bridge: Fake,
+    /// Every transaction that was committed to the `inet` table.
     pub committed: Vec<Transaction>,
     /// The table after each.
     pub history: Vec<Option<Ruleset>>,
+    /// How often the `inet` table was read.
     pub reads: usize,
     pub forgotten: Vec<BTreeSet<IpAddr>>,
     /// How many commits are refused from now on.
@@ -56,12 +59,15 @@ pub struct State {
 pub struct Shared(pub Arc<Mutex<State>>);
 
 impl Kernel for Shared {
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+    fn commit(&mut self, family: TableFamily, transaction: &Transaction) -> Result<(), KernelError> {
         let mut state = self.0.lock().unwrap();
         assert!(!state.die, "the test lets this call die");
         if state.refuse > 0 {
             state.refuse -= 1;
             return Err(KernelError::Other("refused by the test".to_owned()));
+        }
+        if family == TableFamily::Bridge {
+            return state.bridge.apply(transaction).map_err(|e| KernelError::Other(e.to_string()));
         }
         state.fake.apply(transaction).map_err(|e| KernelError::Other(e.to_string()))?;
         state.committed.push(transaction.clone());
@@ -71,14 +77,16 @@ impl Kernel for Shared {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<Option<Table>, KernelError> {
+    fn read(&mut self, family: TableFamily) -> Result<Option<Table>, KernelError> {
         let mut state = self.0.lock().unwrap();
-        state.reads += 1;
+        state.reads += usize::from(family == TableFamily::Inet);
         if state.refuse_to_read {
             return Err(KernelError::Other("refused to read".to_owned()));
         }
-        let standing = state.standing.unwrap_or(Standing::Ours);
-        let table = state.fake.table.clone();
+        let (standing, table) = match family {
+            TableFamily::Inet => (state.standing.unwrap_or(Standing::Ours), state.fake.table.clone()),
+            TableFamily::Bridge => (Standing::Ours, state.bridge.table.clone()),
+        };
         Ok(table.map(|ruleset| Table { standing, dormant: false, ruleset, unreadable: Vec::new() }))
     }
 
@@ -138,6 +146,10 @@ impl Bench {
     /// Lets the loop do all it can do without waiting for anything.
     pub async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    pub fn bridge(&self) -> Option<Ruleset> {
+        self.kernel.0.lock().unwrap().bridge.table.clone()
     }
 
     pub fn table(&self) -> Option<Ruleset> {

@@ -193,6 +193,7 @@ fn meta(key: MetaKey) -> &'static str {
         MetaKey::NfProto => "nfproto",
         MetaKey::L4Proto => "l4proto",
         MetaKey::PktType => "pkttype",
+        MetaKey::IifKind => "iifkind",
     }
 }
 

@@ -229,7 +229,7 @@ fn writes(expression: &Expr) -> Option<(Reg, usize)> {
         Expr::Meta { key, dreg } => Some((
             *dreg,
             match key {
-                MetaKey::IifName | MetaKey::OifName => 16,
+                MetaKey::IifName | MetaKey::OifName | MetaKey::IifKind => 16,
                 MetaKey::NfProto | MetaKey::L4Proto | MetaKey::PktType => 1,
             },
         )),

@@ -5,20 +5,20 @@ use std::io;
 use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     ChainMessage, GenMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList,
     SetElementMessage, SetMessage, TableAttribute, TableMessage,
 };
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::decode::{self, Content};
-use super::encode::Encoder;
+use super::encode::{Encoder, header};
 use super::error::{CommitError, ReadError, Rejection};
 use super::socket::NetfilterSocket;
 use super::uapi;
 use super::watch::Watch;
 use super::wire::{Malformed, Message};
-use crate::model::{Name, Ruleset};
+use crate::model::{Name, Ruleset, TableFamily};
 use crate::transaction::{Op, Transaction};
 
 /// Whose table it is to be.
@@ -35,7 +35,9 @@ pub enum Ownership {
 /// What a connection is for.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The name of the `inet` table.
+    /// The table's family.
+    pub family: TableFamily,
+    /// The table's name in its family.
     pub table: Arc<str>,
     /// Whose it is to be.
     pub ownership: Ownership,
@@ -43,7 +45,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { table: Arc::from("selvage"), ownership: Ownership::Owned }
+        Self { family: TableFamily::Inet, table: Arc::from("selvage"), ownership: Ownership::Owned }
     }
 }
 
@@ -95,6 +97,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Connection {
     socket: NetfilterSocket,
+    family: TableFamily,
     table: Arc<str>,
     flags: u32,
 }
@@ -106,7 +109,8 @@ impl Connection {
     /// The socket can't be opened, or the kernel has no nftables.
     pub fn open(settings: &Settings) -> Result<Self, CommitError> {
         let socket = NetfilterSocket::open().map_err(CommitError::Send)?;
-        let mut connection = Self { socket, table: settings.table.clone(), flags: 0 };
+        let mut connection =
+            Self { socket, family: settings.family, table: settings.table.clone(), flags: 0 };
         if settings.ownership == Ownership::Owned && connection.probe_ownership()? {
             connection.flags = uapi::table::F_OWNER | uapi::table::F_PERSIST;
         }
@@ -129,7 +133,8 @@ impl Connection {
     /// See [`CommitError`]. After an error whose outcome is unknown the table must be read.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
         let table = self.table.clone();
-        self.send(transaction, &Encoder { table: &table, table_flags: self.flags })
+        let encoder = Encoder { family: self.family, table: &table, table_flags: self.flags };
+        self.send(transaction, &encoder)
     }
 
     /// Reads the table; None where there is none.
@@ -180,7 +185,7 @@ impl Connection {
     /// # Errors
     /// See [`ReadError`].
     pub fn generation(&mut self) -> Result<u32, ReadError> {
-        let request = message(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }));
+        let request = self.message(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }));
         let mut generation = None;
         let flags = NLM_F_REQUEST | NLM_F_ACK;
         self.socket.dump(
@@ -219,14 +224,15 @@ impl Connection {
     /// # Errors
     /// The socket can't be opened.
     pub fn subscribe(&self) -> io::Result<Watch> {
-        Watch::open(self.table.clone(), self.socket.port())
+        Watch::open(self.family, self.table.clone(), self.socket.port())
     }
 
     /// True where the kernel takes both flags. It is asked with a table of another name, made and deleted in one
     /// transaction, so that nothing of it is ever seen.
     fn probe_ownership(&mut self) -> Result<bool, CommitError> {
         let table = format!("selvage-probe-{}", self.socket.port());
-        let encoder = Encoder { table: &table, table_flags: uapi::table::F_OWNER | uapi::table::F_PERSIST };
+        let table_flags = uapi::table::F_OWNER | uapi::table::F_PERSIST;
+        let encoder = Encoder { family: self.family, table: &table, table_flags };
         let probe: Transaction = [Op::AddTable, Op::DeleteTable].into_iter().collect();
         match self.send(&probe, &encoder) {
             Ok(()) => Ok(true),
@@ -277,7 +283,7 @@ impl Connection {
 
     fn table(&mut self) -> Result<Option<(Standing, bool)>, ReadError> {
         let attributes = vec![TableAttribute::Name(self.table.to_string())];
-        let request = message(NfTablesMessage::GetTable(TableMessage { attributes }));
+        let request = self.message(NfTablesMessage::GetTable(TableMessage { attributes }));
         let mut header = None;
         let reply = self.socket.dump(
             NLM_F_REQUEST | NLM_F_ACK,
@@ -327,10 +333,11 @@ impl Connection {
         restart: impl Fn(&mut S),
         each: impl Fn(&mut S, &Message<'_>) -> Result<(), Malformed>,
     ) -> Result<(), ReadError> {
-        self.socket.dump(NLM_F_REQUEST | NLM_F_DUMP, &message(request), state, restart, each)
+        let request = self.message(request);
+        self.socket.dump(NLM_F_REQUEST | NLM_F_DUMP, &request, state, restart, each)
     }
-}
 
-fn message(inner: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), inner)
+    fn message(&self, inner: NfTablesMessage) -> NetfilterMessage {
+        NetfilterMessage::new(header(self.family), inner)
+    }
 }

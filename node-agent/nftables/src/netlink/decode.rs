@@ -17,7 +17,7 @@ use super::wire::{
     Malformed, Message, among, attributes, be32, be64, messages, optional_be32, required, text,
 };
 use super::{UNREADABLE, uapi};
-use crate::model::{BaseChain, Chain, ChainKind, Elements, Hook, Name, Rule, Ruleset, Set};
+use crate::model::{BaseChain, Chain, ChainKind, Elements, Hook, Name, Rule, Ruleset, Set, TableFamily};
 
 /// What was read of a table so far.
 #[derive(Debug, Default)]
@@ -77,9 +77,13 @@ pub(super) fn process(message: &Message<'_>) -> Option<String> {
     Some(be32(pid, "a process id").map_or_else(|_| name.into(), |pid| format!("{name} ({pid})")))
 }
 
-/// True where a notice is about this `inet` table or something in it, or can't be read.
-pub(super) fn concerns(message: &Message<'_>, table: &str) -> bool {
-    if message.kind >> 8 != uapi::SUBSYS_NFTABLES || message.family() != Some(uapi::NFPROTO_INET) {
+/// True where a notice is about this table or something in it, or can't be read.
+pub(super) fn concerns(message: &Message<'_>, family: TableFamily, table: &str) -> bool {
+    let family = match family {
+        TableFamily::Inet => uapi::NFPROTO_INET,
+        TableFamily::Bridge => uapi::NFPROTO_BRIDGE,
+    };
+    if message.kind >> 8 != uapi::SUBSYS_NFTABLES || message.family() != Some(family) {
         return false;
     }
     message.attributes().and_then(|bytes| is_of(bytes, table)).unwrap_or(true)

@@ -20,7 +20,7 @@ use netlink_packet_netfilter::{
 };
 
 use super::uapi;
-use crate::model::{BaseChain, ChainKind, Hook, Name};
+use crate::model::{BaseChain, ChainKind, Hook, Name, TableFamily};
 use crate::transaction::{Op, Transaction};
 
 /// Longest name of a chain or set, as [`Name`] says.
@@ -49,12 +49,12 @@ pub enum InvalidOp {
     Size(usize),
 }
 
-/// The datagram that a transaction for a table becomes: for tests, benchmarks and reports.
+/// The datagram that a transaction for an `inet` table becomes: for tests, benchmarks and reports.
 ///
 /// # Errors
 /// The place of an operation that can't be expressed, and why.
 pub fn encoded(table: &str, transaction: &Transaction) -> Result<Vec<u8>, (usize, InvalidOp)> {
-    Ok(Encoder { table, table_flags: 0 }.batch(transaction, 0)?.bytes)
+    Ok(Encoder { family: TableFamily::Inet, table, table_flags: 0 }.batch(transaction, 0)?.bytes)
 }
 
 /// A transaction as the kernel takes it.
@@ -62,6 +62,7 @@ pub fn encoded(table: &str, transaction: &Transaction) -> Result<Vec<u8>, (usize
 pub(super) struct Batch {
     /// The datagram.
     pub bytes: Vec<u8>,
+    family: TableFamily,
     first_sequence: u32,
     /// For each message after BEGIN, the operation it belongs to.
     owners: Vec<usize>,
@@ -71,6 +72,8 @@ pub(super) struct Batch {
 /// Builds batches for one table.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder<'a> {
+    /// The table's family.
+    pub family: TableFamily,
     /// The table's name.
     pub table: &'a str,
     /// The flags that it is created with (`NFT_TABLE_F_*`).
@@ -80,7 +83,13 @@ pub(super) struct Encoder<'a> {
 impl Encoder<'_> {
     /// The batch of a transaction whose messages are numbered from `first_sequence`; on error, which operation.
     pub fn batch(&self, transaction: &Transaction, first_sequence: u32) -> Result<Batch, (usize, InvalidOp)> {
-        let mut batch = Batch { bytes: Vec::new(), first_sequence, owners: Vec::new(), last_message: 0 };
+        let mut batch = Batch {
+            bytes: Vec::new(),
+            family: self.family,
+            first_sequence,
+            owners: Vec::new(),
+            last_message: 0,
+        };
         batch.control(ControlMessage::BatchBegin);
         let mut set_id = 0;
         for (index, op) in transaction.ops.iter().enumerate() {
@@ -204,8 +213,7 @@ impl Batch {
     }
 
     fn push(&mut self, op: usize, flags: u16, message: NfTablesMessage) -> Result<(), InvalidOp> {
-        let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
-        let message = NetfilterMessage::new(header, message);
+        let message = NetfilterMessage::new(header(self.family), message);
         self.owners.push(op);
         self.last_message = self.bytes.len();
         self.append(flags, self.last_sequence(), message)
@@ -235,6 +243,15 @@ impl Batch {
             flags.copy_from_slice(&(u16::from_ne_bytes(old) | NLM_F_ACK).to_ne_bytes());
         }
     }
+}
+
+/// The header of messages about a table of this family.
+pub(super) fn header(family: TableFamily) -> NetfilterHeader {
+    let family = match family {
+        TableFamily::Inet => NetfilterProtoFamily::Inet,
+        TableFamily::Bridge => NetfilterProtoFamily::Bridge,
+    };
+    NetfilterHeader::new(family, 0, 0)
 }
 
 /// Appends one whole netlink message to the buffer.

@@ -1,6 +1,6 @@
 //! The kernel's side of nftables over netlink.
 //!
-//! [`Connection`] is one long-lived socket for one `inet` table: it commits transactions, reads the table back into
+//! [`Connection`] is one long-lived socket for one table: it commits transactions, reads the table back into
 //! the model and reads counters. [`Watch`] hears of changes by others. [`conntrack`] ends the connections of an
 //! address that changes hands.
 //!

@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use super::encode::{Encoder, InvalidOp};
 use super::wire::{Message, attributes, messages};
 use super::{conntrack, decode, key, socket, uapi};
-use crate::model::{Elements, Key, KeyPart};
+use crate::model::{Elements, Key, KeyPart, TableFamily};
 use crate::transaction::{Op, Transaction};
 
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
 fn encoder() -> Encoder<'static> {
-    Encoder { table: "selvage", table_flags: 0 }
+    Encoder { family: TableFamily::Inet, table: "selvage", table_flags: 0 }
 }
 
 fn points(count: u32) -> Elements {
@@ -153,7 +153,7 @@ fn read_all(flags: u16, bytes: &[u8]) {
             let _ = decode::table(&message);
             let _ = decode::generation(&message);
             let _ = decode::process(&message);
-            let _ = decode::concerns(&message, "selvage");
+            let _ = decode::concerns(&message, TableFamily::Inet, "selvage");
             let _ = decode::count("selvage", &message, &mut HashMap::new());
             let _ = content.chain("selvage", &message);
             let _ = content.rule("selvage", &message);

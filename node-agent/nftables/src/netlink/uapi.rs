@@ -3,6 +3,8 @@
 
 /// `NFPROTO_INET`: both address families.
 pub(super) const NFPROTO_INET: u8 = 1;
+/// `NFPROTO_BRIDGE`.
+pub(super) const NFPROTO_BRIDGE: u8 = 7;
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub(super) const SUBSYS_NFTABLES: u16 = 10;

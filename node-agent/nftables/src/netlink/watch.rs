@@ -9,6 +9,7 @@ use super::decode;
 use super::socket::{NetfilterSocket, is_overflow};
 use super::uapi;
 use super::wire::messages;
+use crate::model::TableFamily;
 
 /// A socket of its own in the group that hears of every change (`NFNLGRP_NFTABLES`), so that a flood of notices
 /// never stands in the way of a transaction's answers.
@@ -17,6 +18,7 @@ use super::wire::messages;
 #[derive(Debug)]
 pub struct Watch {
     socket: NetfilterSocket,
+    family: TableFamily,
     table: Arc<str>,
     own_port: u32,
 }
@@ -34,10 +36,10 @@ pub enum Change {
 }
 
 impl Watch {
-    pub(super) fn open(table: Arc<str>, own_port: u32) -> io::Result<Self> {
+    pub(super) fn open(family: TableFamily, table: Arc<str>, own_port: u32) -> io::Result<Self> {
         let mut socket = NetfilterSocket::open()?;
         socket.join(uapi::GROUP_NFTABLES)?;
-        Ok(Self { socket, table, own_port })
+        Ok(Self { socket, family, table, own_port })
     }
 
     /// Takes in all notices that are there; None where none of them is a change of this table by somebody else.
@@ -70,7 +72,7 @@ impl Watch {
                     if std::mem::take(&mut foreign) {
                         by.insert(process);
                     }
-                } else if decode::concerns(&message, &self.table) {
+                } else if decode::concerns(&message, self.family, &self.table) {
                     foreign = true;
                     changed = true;
                 }

@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use selvage_policy::compiled::Family;
 
 use super::expr::{
-    ICMPV6, IPIP, R0, Side, UDP, address_registers, compare, count_drop, equals, family, in_net, key,
-    load_address, load_port, load_transport, lookup, points, protocol, rule, verdict,
+    ICMPV6, IPIP, R0, Side, UDP, address_registers, compare, count_drop, equals, family, in_net,
+    interface_names, is_interface_name, load_address, load_port, load_transport, lookup, protocol, rule,
+    verdict,
 };
 use super::{Direction, LocalFacts, Problem, Rendered, Settings, UnknownPods};
 use crate::model::{
-    BaseChain, Chain, ChainKind, CmpOp, CtKey, Expr, Hook, KeyPart, MetaKey, Name, PayloadBase, Reg, Rule,
-    Verdict,
+    BaseChain, Chain, ChainKind, CmpOp, CtKey, Expr, Hook, MetaKey, Name, PayloadBase, Reg, Rule, Verdict,
 };
 
 /// Names of the fixed chains and sets.
@@ -121,15 +121,9 @@ const WAYS: [Way; 3] = [
 ];
 
 fn interfaces(facts: &LocalFacts, output: &mut Rendered) {
-    let (good, bad): (Vec<_>, Vec<_>) =
-        facts.pod_interfaces.iter().partition(|name| (1..=15).contains(&name.len()));
+    let (good, bad): (Vec<_>, Vec<_>) = facts.pod_interfaces.iter().partition(|name| is_interface_name(name));
     output.problems.extend(bad.into_iter().map(|name| Problem::InterfaceName { name: name.clone() }));
-    let keys = good.into_iter().filter_map(|name| {
-        let mut bytes = name.as_bytes().to_vec();
-        bytes.resize(16, 0);
-        key(&[&bytes])
-    });
-    output.add_set(&names::PODS.into(), points(vec![KeyPart::InterfaceName], keys));
+    output.add_set(&names::PODS.into(), interface_names(good));
 }
 
 fn on_pod_side(key: MetaKey, negated: bool) -> Vec<Expr> {

@@ -117,6 +117,24 @@ pub(super) fn in_net(side: Side, address: IpAddr, prefix: u8, op: CmpOp) -> Vec<
     expressions
 }
 
+/// A name that an interface can have: IFNAMSIZ with its NUL.
+pub(super) fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+}
+
+/// A name as the kernel loads it: 16 bytes, zero padded.
+pub(super) fn padded_name(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}
+
+/// A set of interfaces.
+pub(super) fn interface_names<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> Set {
+    let keys = names.into_iter().filter_map(|name| key(&[&padded_name(name)]));
+    points(vec![KeyPart::InterfaceName], keys)
+}
+
 pub(super) fn lookup(set: &Name, negated: bool) -> Expr {
     Expr::Lookup { set: set.clone(), sreg: R0, negated }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod base;
+mod bridge;
 mod expr;
 mod ports;
 mod profile;
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvage_policy::compiled::{EndpointKey, GroupId, Member, NodePolicy, PolicyKey, ProfileId};
+
+pub use bridge::bridge;
 
 use crate::model::{Chain, Expr, Name, Rule, Ruleset, Set};
 

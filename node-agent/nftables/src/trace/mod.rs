@@ -270,6 +270,8 @@ impl Run<'_> {
             MetaKey::NfProto => Some(vec![self.packet.nfproto()]),
             MetaKey::L4Proto => Some(vec![self.packet.transport.protocol()]),
             MetaKey::PktType => Some(vec![self.packet.packet_type]),
+            // A look at frames, which are not traced.
+            MetaKey::IifKind => None,
         }
     }
 

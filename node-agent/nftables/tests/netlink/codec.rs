@@ -40,6 +40,7 @@ fn expression() -> impl Strategy<Value = Expr> {
         MetaKey::NfProto,
         MetaKey::L4Proto,
         MetaKey::PktType,
+        MetaKey::IifKind,
     ]);
     let base = select(vec![PayloadBase::LinkLayer, PayloadBase::Network, PayloadBase::Transport]);
     let ct = select(vec![CtKey::State, CtKey::Direction, CtKey::Status]);

@@ -102,7 +102,8 @@ fn a_table_is_read_whole_while_others_change_theirs() {
     let wish = Ruleset { chains: chains_of_fifty_rules(50), sets: BTreeMap::from([("all".into(), set)]) };
     connection.commit(&creation(&wish)).unwrap();
 
-    let settings = Settings { table: "kube-proxy".into(), ownership: Ownership::Plain };
+    let settings =
+        Settings { table: "kube-proxy".into(), ownership: Ownership::Plain, ..Settings::default() };
     let mut other = namespace.run(|| Connection::open(&settings)).unwrap();
     let start = connection.generation().unwrap();
     let done = AtomicBool::new(false);

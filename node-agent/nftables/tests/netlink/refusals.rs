@@ -132,7 +132,8 @@ fn a_chain_that_the_kernel_does_not_know_is_named() {
 #[test]
 fn the_kernels_own_words_are_passed_on() {
     let namespace = Namespace::new();
-    let settings = Settings { table: "x".repeat(300).into(), ownership: Ownership::Plain };
+    let settings =
+        Settings { table: "x".repeat(300).into(), ownership: Ownership::Plain, ..Settings::default() };
     let mut connection = namespace.run(|| Connection::open(&settings)).unwrap();
     let error = connection.commit(&[Op::AddTable].into_iter().collect()).unwrap_err();
     assert!(error.to_string().ends_with("Attribute failed policy validation"), "{error}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use selvage_nftables::diff::{self, Plan};
-use selvage_nftables::model::Ruleset;
+use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::conntrack::Conntrack;
 use selvage_nftables::netlink::{Connection, Ownership, Settings, Standing};
 use selvage_nftables::render;
@@ -13,28 +13,40 @@ use selvage_nftables::transaction::{Op, Transaction};
 use crate::bed::Bed;
 use crate::world::World;
 
-/// An agent on the bed's node.
+/// An agent on the bed's node, with one of its tables.
 pub struct Agent {
     connection: Connection,
     standing: Option<Ruleset>,
+    /// What stands while the first ruleset is built.
+    closed: Ruleset,
 }
 
 impl Agent {
     /// An agent that finds no table.
     pub fn start(bed: &Bed) -> Self {
-        let mut agent = Self { connection: connect(bed), standing: None };
+        let closed = render::closed(&World::of(&[]).facts, &render::Settings::default());
+        Self::start_with(bed, TableFamily::Inet, closed)
+    }
+
+    /// An agent that finds no table of the bridge family, and keeps that one.
+    pub fn start_bridge(bed: &Bed) -> Self {
+        Self::start_with(bed, TableFamily::Bridge, render::bridge(&BTreeSet::new()))
+    }
+
+    fn start_with(bed: &Bed, family: TableFamily, closed: Ruleset) -> Self {
+        let mut agent = Self { connection: connect(bed, family), standing: None, closed };
         assert!(agent.connection.read().unwrap().is_none(), "there is a table already");
         agent
     }
 
     /// An agent that finds what another has left, and takes it over as it is.
     pub fn adopt(bed: &Bed) -> Self {
-        let mut connection = connect(bed);
+        let mut connection = connect(bed, TableFamily::Inet);
         let table = connection.read().unwrap().expect("a table to adopt");
         assert_eq!(table.standing, Standing::Orphan, "the table's owner is gone, and the table is not");
         connection.commit(&Transaction { ops: vec![Op::AddTable] }).unwrap();
         assert_eq!(connection.standing().unwrap(), Some(Standing::Ours));
-        Self { connection, standing: Some(table.ruleset) }
+        Self { connection, standing: Some(table.ruleset), closed: Ruleset::default() }
     }
 
     /// Makes the kernel hold what the world means.
@@ -58,9 +70,7 @@ impl Agent {
     pub fn plan(&self, wanted: &Ruleset) -> Plan {
         match &self.standing {
             Some(standing) => diff::update(standing, wanted),
-            None => {
-                diff::cold_start(&render::closed(&World::of(&[]).facts, &render::Settings::default()), wanted)
-            }
+            None => diff::cold_start(&self.closed, wanted),
         }
     }
 
@@ -94,10 +104,10 @@ impl Agent {
     }
 }
 
-fn connect(bed: &Bed) -> Connection {
+fn connect(bed: &Bed, family: TableFamily) -> Connection {
     let connection = bed
         .node
-        .run(|| Connection::open(&Settings::default()))
+        .run(|| Connection::open(&Settings { family, ..Settings::default() }))
         .unwrap_or_else(|error| panic!("prerequisite missing: nftables in the kernel: {error}"));
     assert_eq!(
         connection.ownership(),

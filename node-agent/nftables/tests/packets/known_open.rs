@@ -1,52 +1,21 @@
-//! What is known to be open until there is a table of the bridge family, and what that table must hold. Both need a raw
-//! socket in a pod, and a victim on the same node. When a test here fails because the packet no longer arrives, the
-//! documents that name the hole are out of date.
+//! What is known to be open until the table of the bridge family binds addresses to ports, and what it must hold then.
+//! It needs a raw socket in a pod, and a victim on the same node. When a test here fails because the packet no longer
+//! arrives, the documents that name the hole are out of date.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use selvage_policy::compiled::Family;
 
 use crate::agent::Agent;
 use crate::bed::{Bed, FAMILIES, pod_mac};
 use crate::locks::Attack;
-use crate::matrix::{Ask, UDP, check, no, yes};
-use crate::probe::receives;
+use crate::matrix::{Ask, check, no, yes};
 use crate::wire::{Route, Wire, udp};
-use crate::world::{Narrow, World, allow, host, ports};
+use crate::world::{Narrow, World, allow, host};
 
 /// A frame from pod 0 to pod 1.
 fn route(bed: &Bed, from: IpAddr, family: Family) -> Route {
     Route { from_mac: pod_mac(0), to_mac: pod_mac(1), from, to: bed.pod(1).addresses.of(family) }
-}
-
-/// The bridge shows no VLAN-tagged frame to the rules of the IP layers (`bridge-nf-filter-vlan-tagged` is off, and no
-/// bridge attribute switches it on), and the receiver takes the tag of VLAN 0 off and the packet for an ordinary one.
-#[test]
-fn a_priority_tag_hides_a_packet_from_the_rules() {
-    let bed = Bed::new(2);
-    let mut agent = Agent::start(&bed);
-    let mut world = World::of(&[bed.pod(0), bed.pod(1)]);
-    world.select(bed.pod(1), Some(vec![allow().on(ports(UDP, 53, 53))]), None);
-    agent.apply(&world);
-    let sender = Wire::attach(bed.pod(0).namespace, "eth0");
-    let receiver = bed.pod(1).namespace.run(|| UdpSocket::bind("[::]:54").unwrap());
-    for family in FAMILIES {
-        let route = route(&bed, bed.pod(0).addresses.of(family), family);
-        let attack = Attack {
-            send: &|token| {
-                let frame = udp(route, 7000, 54, token.bytes());
-                let (macs, rest) = frame.split_at(12);
-                sender.send(&[macs, &[0x81, 0x00, 0, 0], rest].concat());
-            },
-            arrives: &|token, patience| receives(&receiver, token, patience),
-        };
-        assert!(attack.works());
-        remedy(&bed, "vlan id 0 drop");
-        assert!(attack.fails(&bed, bed.pod(1)));
-        bed.node.nft("delete table bridge remedy\n");
-    }
-    remedy(&bed, "vlan id 0 drop");
-    check(&bed, &[yes(bed.pod(0), bed.pod(1), Ask::Udp(53)), no(bed.pod(0), bed.pod(1), Ask::Udp(54))]);
 }
 
 /// Identity is the source address, and the guard asks only whether it is some endpoint's of this node.

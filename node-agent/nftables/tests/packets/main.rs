@@ -30,7 +30,8 @@
 //! | cold start closed; an unowned table replaced in one transaction | [`start`] |
 //! | an address that changes hands leaves its connections behind | [`reuse`] |
 //! | owner and persist: rules and connections outlive the agent, another adopts them | `connections::rules_and_connections_stay_...` |
-//! | known to be open: posing as a neighbour on the bridge, priority-tagged frames | [`known_open`] |
+//! | frames that br_netfilter shows no rule: tagged, PPPoE, other types; bridges that are no pod bridge untouched | [`frames`] |
+//! | known to be open: posing as a neighbour on the bridge | [`known_open`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agent;
@@ -38,6 +39,7 @@ mod bed;
 mod connections;
 mod egress;
 mod flood;
+mod frames;
 mod holes;
 mod ingress;
 mod known_open;

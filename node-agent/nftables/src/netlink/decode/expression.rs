@@ -55,7 +55,14 @@ fn expression(name: &str, body: &[u8]) -> Result<Expr, Malformed> {
 
 fn meta(body: &[u8]) -> Result<Expr, Malformed> {
     let [dreg, key] = exactly(body, "meta", [expr::META_DREG, expr::META_KEY])?;
-    let keys = [MetaKey::IifName, MetaKey::OifName, MetaKey::NfProto, MetaKey::L4Proto, MetaKey::PktType];
+    let keys = [
+        MetaKey::IifName,
+        MetaKey::OifName,
+        MetaKey::NfProto,
+        MetaKey::L4Proto,
+        MetaKey::PktType,
+        MetaKey::IifKind,
+    ];
     Ok(Expr::Meta { key: one_of(key, "meta key", keys, |key| key as u32)?, dreg: reg(dreg)? })
 }
 
