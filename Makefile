@@ -88,7 +88,7 @@ kernel: ## ruleset, netlink and real packets in network namespaces (root)
 
 .PHONY: tests
 tests: ## every cargo test: unit, property, golden, mock API, kernel, chart, API server, test bed (root)
-	cargo test --workspace
+	cargo test --workspace --tests
 
 .PHONY: cluster
 cluster: ## the scenarios and the upstream suite on clusters of its own, VXLAN and host-gw
