@@ -37,6 +37,8 @@ pub mod reason {
     pub const UNKNOWN_FORMAT: &str = "UnknownFormat";
     /// The object would be larger than the API server takes.
     pub const TOO_LARGE: &str = "TooLarge";
+    /// The API server has not taken the object for a while.
+    pub const NOT_PUBLISHED: &str = "NotPublished";
     /// The kernel refused a transaction.
     pub const KERNEL_REFUSED: &str = "KernelRefused";
     /// The node lacks something that enforcement needs.

@@ -357,22 +357,26 @@ impl Core {
         self.gauges();
     }
 
-    /// Policies of nodes that began or ceased to be refused have another status.
+    /// Policies of nodes and groups that began or ceased to be refused have another status.
     fn note_refused(&mut self) {
         let refused: BTreeSet<Item> = self.planner.refused().keys().cloned().collect();
         if refused == self.refused {
             return;
         }
         for item in refused.symmetric_difference(&self.refused) {
-            let Item::Node(name) = item else { continue };
-            if let Some(policy) = self.engine.node(name) {
-                self.board.touch(policy.policies.keys());
+            match item {
+                Item::Node(name) => {
+                    if let Some(policy) = self.engine.node(name) {
+                        self.board.touch(policy.policies.keys());
+                    }
+                }
+                Item::Slice(_) => self.board.touch_all(),
             }
             if let Some(refusal) = self.planner.refused().get(item) {
-                let (reporter, name, refusal) = (self.reporter.clone(), name.clone(), refusal.clone());
+                let (reporter, item, refusal) = (self.reporter.clone(), item.clone(), refusal.clone());
                 self.statuses += 1;
                 self.writes.spawn(async move {
-                    reporter.refused(&name, &refusal).await;
+                    reporter.refused(&item, &refusal).await;
                     Done::Told
                 });
             }
@@ -409,7 +413,7 @@ impl Core {
                         "done"
                     }
                     publish::Outcome::Conflict(_) => "conflict",
-                    publish::Outcome::Failed(_) => "failed",
+                    publish::Outcome::Failed { .. } => "failed",
                     publish::Outcome::Refused(_) => "refused",
                 };
                 self.planner.written(&item, outcome, now);

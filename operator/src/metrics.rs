@@ -31,7 +31,7 @@ pub struct Metrics {
     pub compile_seconds: Histogram,
     /// Objects that wait to be written, by queue.
     pub queued: Family<QueueLabel, Gauge>,
-    /// Objects that are not written, because they are too large or were refused.
+    /// Objects that are not written, because they are too large, were refused, or failed for a while.
     pub refused: Gauge,
     /// Objects that are written, but larger than they should be.
     pub over_budget: Gauge,
@@ -105,7 +105,11 @@ impl Default for Metrics {
         r.register("publish_seconds", "From a change to what it published", metrics.publish_seconds.clone());
         r.register("compile_seconds", "Compiling one batch of changes", metrics.compile_seconds.clone());
         r.register("queued_writes", "Objects that wait to be written", metrics.queued.clone());
-        r.register("refused_objects", "Objects too large or refused", metrics.refused.clone());
+        r.register(
+            "refused_objects",
+            "Objects too large, refused, or failing for a while",
+            metrics.refused.clone(),
+        );
         let budget = metrics.over_budget.clone();
         r.register("objects_over_budget", "Objects larger than they should be", budget);
         r.register("leader", "1 while this replica leads", metrics.leader.clone());

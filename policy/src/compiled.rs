@@ -246,6 +246,21 @@ pub enum Member {
     Port(IpAddr, u8, u16),
 }
 
+impl Policy {
+    /// Every group that the rules name, as often as they do.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.ingress.iter().chain(&self.egress).flat_map(|rule| {
+            let terms = rule.source.iter().chain(&rule.destination);
+            let addresses = terms.flat_map(|term| &term.groups).copied();
+            let ports = rule.services.iter().filter_map(|service| match service {
+                Service::Group(group) => Some(*group),
+                _ => None,
+            });
+            addresses.chain(ports)
+        })
+    }
+}
+
 impl GroupId {
     /// The 32 lower-case hexadecimal digits used in object and set names.
     pub fn parse(text: &str) -> Option<Self> {

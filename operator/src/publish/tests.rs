@@ -235,18 +235,29 @@ fn what_is_too_large_is_refused_and_holds_nobody_up() {
 fn failed_writes_wait_longer_each_time() {
     let mut world = World::leading();
     let mut pauses = Vec::new();
+    let failed = || Outcome::Failed { after: None, message: "no".into() };
+    let mut told = None;
+    let start = world.now;
     for _ in 0..10 {
         let (write, _) = world.planner.next(&world.engine, &Basis::new(), world.now).unwrap();
-        world.planner.written(&write.item(), Outcome::Failed(None), world.now);
+        world.planner.written(&write.item(), failed(), world.now);
         // The other node's write fails as well, so that only the times matter.
         while let Some((write, _)) = world.planner.next(&world.engine, &Basis::new(), world.now) {
-            world.planner.written(&write.item(), Outcome::Failed(None), world.now);
+            world.planner.written(&write.item(), failed(), world.now);
+        }
+        if !world.planner.refused().is_empty() {
+            told.get_or_insert((world.now - start).as_secs());
         }
         let due = world.planner.due().unwrap();
         pauses.push((due - world.now).as_millis());
         world.now = due;
     }
     assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
+    assert_eq!(told, Some(31), "the first that fails after half a minute");
+    let refusal = &world.planner.refused()[&Item::Node("n1".into())];
+    assert_eq!((refusal.reason, refusal.message.as_str()), (reason::NOT_PUBLISHED, "no"));
+    assert_eq!(world.write(), ["+n1", "+n2"]);
+    assert!(world.planner.refused().is_empty());
 }
 
 #[rstest]

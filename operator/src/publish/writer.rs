@@ -42,7 +42,7 @@ pub struct Writer {
 enum Sent {
     Done(Option<Place>),
     Conflict,
-    Failed(Option<Duration>),
+    Failed(Option<Duration>, String),
     Refused(String),
 }
 
@@ -64,7 +64,7 @@ impl Writer {
         };
         match sent {
             Sent::Done(place) => Ok(Outcome::Done(place)),
-            Sent::Failed(after) => Ok(Outcome::Failed(after)),
+            Sent::Failed(after, message) => Ok(Outcome::Failed { after, message }),
             Sent::Refused(message) => Ok(Outcome::Refused(Refusal { reason: reason::INVALID, message })),
             Sent::Conflict => self.conflict(&write, object).await,
         }
@@ -76,7 +76,7 @@ impl Writer {
             Ok(Some(holder)) => return Err(Error::NewerLeader { object, holder }),
             Err(error) => {
                 warn!(object, %error, "conflict, and the lease can't be read");
-                return Ok(Outcome::Failed(None));
+                return Ok(Outcome::Failed { after: None, message: error.to_string() });
             }
         }
         debug!(object, "somebody else wrote the object; it is read again");
@@ -94,7 +94,7 @@ impl Writer {
             Ok(standing) => Outcome::Conflict(standing),
             Err(error) => {
                 warn!(object, %error, "conflict, and the object can't be read");
-                Outcome::Failed(None)
+                Outcome::Failed { after: None, message: error.to_string() }
             }
         })
     }
@@ -120,7 +120,7 @@ impl Writer {
     {
         if !self.fence.holds() {
             debug!(name, "not written: the lease is not held now");
-            return Sent::Failed(None);
+            return Sent::Failed(None, "the lease is not held".into());
         }
         let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
         let params = PostParams { field_manager: Some(OPERATOR.into()), ..PostParams::default() };
@@ -142,12 +142,15 @@ impl Writer {
                 _ => {
                     warn!(name, status.code, status.message, "write failed, and is tried again");
                     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-                    Sent::Failed((seconds > 0).then(|| Duration::from_secs(seconds.into())))
+                    Sent::Failed(
+                        (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+                        status.message.clone(),
+                    )
                 }
             },
             Err(error) => {
                 warn!(name, %error, "write failed, and is tried again");
-                Sent::Failed(None)
+                Sent::Failed(None, error.to_string())
             }
         }
     }

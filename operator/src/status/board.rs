@@ -256,10 +256,11 @@ impl Board {
         let Some(policy) = self.policies.get_mut(key) else { return };
         let known = engine.policy(key).filter(|known| known.generation == policy.generation);
         let span = known.as_ref().map(|known| known.nodes.as_slice()).unwrap_or_default();
+        let group = refused_group(key, span, engine, refused);
         let mut again: Option<Instant> = None;
         let mut nodes = Vec::new();
         for name in span {
-            let refusal = refused.get(&Item::Node(name.clone()));
+            let refusal = refused.get(&Item::Node(name.clone())).or(group);
             let standing = match (refusal, self.nodes.get(name)) {
                 (Some(Refusal { reason, message }), _) => {
                     Standing::Failed { reason: (*reason).into(), message: message.clone() }
@@ -323,6 +324,25 @@ impl Board {
             }
         }
     }
+}
+
+/// Why a group that the policy names is not published as it should be, where one is not.
+fn refused_group<'a>(
+    key: &PolicyKey,
+    span: &[Arc<str>],
+    engine: &Engine,
+    refused: &'a BTreeMap<Item, Refusal>,
+) -> Option<&'a Refusal> {
+    let slices = refused.iter().filter_map(|(item, refusal)| match item {
+        Item::Slice(id) => Some((id.group, refusal)),
+        Item::Node(_) => None,
+    });
+    let mut slices = slices.peekable();
+    slices.peek()?;
+    let node = span.first().and_then(|name| engine.node(name))?;
+    let policy = node.policies.get(key)?;
+    let named: BTreeSet<_> = policy.groups().collect();
+    slices.find(|(group, _)| named.contains(group)).map(|(_, refusal)| refusal)
 }
 
 fn fresh(agents: &BTreeMap<Arc<str>, Agent>, name: &Arc<str>, now: Instant) -> Node {

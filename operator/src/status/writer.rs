@@ -7,14 +7,16 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use selvage_crds::conditions::{ACCEPTED, find};
-use selvage_crds::{IPPool, IPPoolSpec, NetworkPolicyStatus, NetworkPolicyStatusSpec, NodePolicy};
+use selvage_crds::{
+    AddressGroup, IPPool, IPPoolSpec, NetworkPolicyStatus, NetworkPolicyStatusSpec, NodePolicy,
+};
 use selvage_policy::compiled::PolicyKey;
 use tracing::{debug, warn};
 
 use super::{PoolWrite, StatusWrite};
 use crate::api::{MANAGED_BY, OPERATOR, deadline};
 use crate::lease::Fence;
-use crate::publish::Refusal;
+use crate::publish::{Item, Refusal};
 use crate::watch::{Place, SeenStatus};
 
 /// The API server's limit of an Event's note, in bytes.
@@ -133,14 +135,18 @@ impl Writer {
         self.send(&event, &reference(&write.key, &write.policy_uid)).await;
     }
 
-    /// Tells by an Event that a node's policy is not published.
-    pub async fn refused(&self, node: &str, refusal: &Refusal) {
+    /// Tells by an Event that an object is not published.
+    pub async fn refused(&self, item: &Item, refusal: &Refusal) {
         let event = warning(refusal.reason.to_owned(), "Publish", &refusal.message);
+        let (kind, name) = match item {
+            Item::Node(name) => (NodePolicy::kind(&()), name.to_string()),
+            Item::Slice(id) => (AddressGroup::kind(&()), id.to_string()),
+        };
         let reference = ObjectReference {
             api_version: Some(NodePolicy::api_version(&()).into()),
-            kind: Some(NodePolicy::kind(&()).into()),
+            kind: Some(kind.into()),
             namespace: Some(self.namespace.clone()),
-            name: Some(node.to_owned()),
+            name: Some(name),
             ..ObjectReference::default()
         };
         self.send(&event, &reference).await;

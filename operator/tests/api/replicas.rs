@@ -126,7 +126,7 @@ async fn without_the_lease_nothing_is_sent() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     fake.forget_calls();
     let outcome = writer.write(outdated(&fake)).await.unwrap();
-    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
     assert_eq!(fake.calls(), []);
 }
 

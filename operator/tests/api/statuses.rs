@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, Fault};
 use crate::world::*;
 
 fn status(fake: &Fake, name: &str) -> Value {
@@ -205,5 +205,31 @@ async fn pools_say_what_nodes_have() {
     let block = json!({ "node": "n1", "cidr": "10.244.1.0/24" });
     assert_eq!((&status["blockCount"], &status["blocks"][0]), (&json!(2), &block));
     assert_eq!(status["conditions"][0]["status"], "True");
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_the_api_server_refuses_fails_the_policies_that_name_it() {
+    let fake = cluster();
+    agent(&fake, "n1", true);
+    agent(&fake, "n2", true);
+    policy(&fake, "closed", json!({ "podSelector": {} }));
+    let replica = Replica::start(&fake, "one");
+    settled(&fake).await;
+    report(&fake, "n1", |_| ());
+    report(&fake, "n2", |_| ());
+    until("both stand", || {
+        ["db", "closed"].iter().all(|name| is(&fake, name, "Programmed", "True", "Programmed"))
+    })
+    .await;
+    fake.on_call(|call| {
+        (call.plural == "addressgroups" && call.verb == "update").then_some(Fault::Refuse(422))
+    });
+    fake.edit("pods", "a", "web", |pod| pod["status"]["podIPs"][0]["ip"] = json!("10.244.1.9"));
+    until("it is told", || is(&fake, "db", "Programmed", "False", "Failed")).await;
+    assert_eq!(status(&fake, "db")["nodes"]["details"][0]["reason"], "Invalid");
+    assert!(is(&fake, "closed", "Programmed", "True", "Programmed"), "it names no group");
+    let about = |event: &Value| event["regarding"]["kind"] == "AddressGroup";
+    until("an event tells too", || fake.all("events").iter().any(about)).await;
     replica.stop().await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::groups::Sign;
 use super::{Delta, Engine, Node};
 use crate::compile::profile::profile;
-use crate::compiled::{self, AddressTerm, EndpointKey, GroupId, NodePolicy, Rule, Service};
+use crate::compiled::{self, EndpointKey, NodePolicy};
 use crate::index::Endpoint;
 use crate::index::slab::Id;
 
@@ -115,21 +115,8 @@ impl Engine {
                 }
             }
         }
-        let groups = policies.values().flat_map(|policy| groups(policy)).collect();
+        let groups = policies.values().flat_map(|policy| policy.groups()).collect();
         let endpoints = endpoints.into_iter().collect();
         NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups }
     }
-}
-
-/// Every group that a policy's rules name.
-fn groups(policy: &compiled::Policy) -> impl Iterator<Item = GroupId> + '_ {
-    policy.ingress.iter().chain(&policy.egress).flat_map(|rule: &Rule| {
-        let terms = rule.source.iter().chain(&rule.destination);
-        let addresses = terms.flat_map(|term: &AddressTerm| &term.groups).copied();
-        let ports = rule.services.iter().filter_map(|service| match service {
-            Service::Group(group) => Some(*group),
-            _ => None,
-        });
-        addresses.chain(ports)
-    })
 }

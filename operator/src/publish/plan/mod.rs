@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvage_crds::Basis;
+use selvage_crds::conditions::reason;
 use selvage_policy::compiled::GroupId;
 use selvage_policy::engine::{Delta, Engine, GroupDelta};
 
@@ -18,6 +19,8 @@ use crate::watch::{Place, SeenNode, SeenSlice};
 /// The first pause before a write that failed is tried again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long writes of an object may fail before that is said of the policies that need it.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// What became of a write.
 #[derive(Debug)]
@@ -26,8 +29,13 @@ pub enum Outcome {
     Done(Option<Place>),
     /// It stands otherwise than was thought: somebody else wrote or deleted it.
     Conflict(Standing),
-    /// It may work later; not before this time, where the API server names one.
-    Failed(Option<Duration>),
+    /// It may work later.
+    Failed {
+        /// Not before this time, where the API server names one.
+        after: Option<Duration>,
+        /// Why not now.
+        message: String,
+    },
     /// It will not work before something changes.
     Refused(Refusal),
 }
@@ -39,6 +47,14 @@ pub struct Refusal {
     pub reason: &'static str,
     /// For people.
     pub message: String,
+}
+
+/// An object that could not be written.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// The next pause.
+    pause: Duration,
 }
 
 /// A NodePolicy on the API server.
@@ -60,7 +76,7 @@ pub struct Planner {
     /// Slices that no reader should need any more, and when they go.
     retired: BTreeMap<SliceId, Instant>,
     rounds: Rounds,
-    pauses: BTreeMap<Item, Duration>,
+    troubles: BTreeMap<Item, Trouble>,
     refused: BTreeMap<Item, Refusal>,
     /// Objects that are over the size budget.
     over_budget: BTreeSet<Item>,
@@ -99,7 +115,7 @@ impl Planner {
             groups: BTreeMap::new(),
             retired: BTreeMap::new(),
             rounds: Rounds::default(),
-            pauses: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             refused: BTreeMap::new(),
             over_budget: BTreeSet::new(),
             sent: BTreeMap::new(),
@@ -141,11 +157,11 @@ impl Planner {
         }
         for id in &delta.removed_groups {
             if let Some(group) = self.groups.remove(id) {
+                self.refused.retain(|item, _| !matches!(item, Item::Slice(slice) if slice.group == *id));
                 self.retired.extend(group.slices().map(|slice| (slice, now + FORGET_AFTER)));
             }
         }
         for name in delta.nodes.keys() {
-            self.refused.remove(&Item::Node(name.clone()));
             self.rounds.add(Item::Node(name.clone()), Phase::Nodes, now);
         }
         for name in &delta.removed_nodes {
@@ -173,6 +189,8 @@ impl Planner {
         }
         if let Some(old) = slices.retired {
             let epoch = u32::try_from(old.epoch).unwrap_or(u32::MAX);
+            self.refused
+                .retain(|item, _| !matches!(item, Item::Slice(s) if s.group == id && s.epoch == epoch));
             let slices = (0..old.count).map(|index| SliceId { group: id, epoch, index });
             self.retired.extend(slices.map(|slice| (slice, now + RETIRE_AFTER)));
         }
@@ -287,6 +305,7 @@ impl Planner {
                     return Some((write, since));
                 }
                 Ok(None) => {
+                    self.troubles.remove(&item);
                     self.refused.remove(&item);
                     self.rounds.done(&item);
                 }
@@ -308,7 +327,7 @@ impl Planner {
         }
         match outcome {
             Outcome::Done(place) => {
-                self.pauses.remove(item);
+                self.troubles.remove(item);
                 self.refused.remove(item);
                 if self.gone_meanwhile.remove(item) {
                     self.rounds.add(item.clone(), phase, now);
@@ -326,7 +345,13 @@ impl Planner {
                 // Not at once: where two writers disagree, neither may spin.
                 self.pause(item, phase, None, now);
             }
-            Outcome::Failed(at_least) => self.pause(item, phase, at_least, now),
+            Outcome::Failed { after, message } => {
+                let since = self.pause(item, phase, after, now);
+                // What can't be deleted harms no policy.
+                if sent.is_some() && now >= since + STUCK_AFTER {
+                    self.refuse(item.clone(), Refusal { reason: reason::NOT_PUBLISHED, message });
+                }
+            }
             Outcome::Refused(refusal) => {
                 self.refuse(item.clone(), refusal);
                 // Other settings of the API server, or less in the object's way, may let it through one day.
@@ -360,10 +385,14 @@ impl Planner {
         }
     }
 
-    fn pause(&mut self, item: &Item, phase: Phase, at_least: Option<Duration>, now: Instant) {
-        let pause = self.pauses.get(item).copied().unwrap_or(FIRST_PAUSE);
-        self.pauses.insert(item.clone(), (pause * 2).min(LONGEST_PAUSE));
-        self.rounds.delay(item.clone(), phase, now + pause.max(at_least.unwrap_or_default()));
+    /// Tries again later; returns since when this goes on.
+    fn pause(&mut self, item: &Item, phase: Phase, at_least: Option<Duration>, now: Instant) -> Instant {
+        let first = || Trouble { since: now, pause: FIRST_PAUSE };
+        let trouble = self.troubles.entry(item.clone()).or_insert_with(first);
+        let pause = trouble.pause.max(at_least.unwrap_or_default());
+        trouble.pause = (trouble.pause * 2).min(LONGEST_PAUSE);
+        self.rounds.delay(item.clone(), phase, now + pause);
+        trouble.since
     }
 
     fn refuse(&mut self, item: Item, refusal: Refusal) {
@@ -414,7 +443,7 @@ impl Planner {
         highest
     }
 
-    /// Objects that are not written, and why.
+    /// Objects that are not written, or could not be for a while, and why.
     pub fn refused(&self) -> &BTreeMap<Item, Refusal> {
         &self.refused
     }
