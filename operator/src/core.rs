@@ -216,7 +216,9 @@ impl Core {
             Update::Agent(pod, agent) => self.board.agent(&pod, agent, now),
             Update::NodePolicy(name, seen) => {
                 self.planner.node_seen(&name, seen.as_deref(), now);
-                self.board.reported(&name, seen.and_then(|seen| seen.status), now);
+                let (published, report) =
+                    seen.map(|seen| (seen.published(), seen.status)).unwrap_or_default();
+                self.board.reported(&name, published, report, now);
             }
             Update::Slice(name, seen) => match SliceId::parse(&name) {
                 Some(id) => self.planner.slice_seen(id, seen, now),

@@ -12,7 +12,7 @@ use selvage_policy::compiled::{self, PolicyKey};
 use selvage_policy::engine::Engine;
 
 use super::judge::{Facts, status};
-use super::node::{Node, Standing};
+use super::node::{Node, Published, Standing};
 use super::pace::Pace;
 use crate::convert::{Converted, Issue};
 use crate::publish::{Item, Refusal};
@@ -125,11 +125,17 @@ impl Board {
         }
     }
 
-    /// A node's agent reports.
-    pub fn reported(&mut self, name: &Arc<str>, report: Option<NodePolicyStatus>, now: Instant) {
+    /// A node's NodePolicy stands so, with what its agent reports.
+    pub fn reported(
+        &mut self,
+        name: &Arc<str>,
+        published: Option<Published>,
+        report: Option<NodePolicyStatus>,
+        now: Instant,
+    ) {
         let agents = &self.agents;
         let node = self.nodes.entry(name.clone()).or_insert_with(|| fresh(agents, name, now));
-        if node.reported(report) {
+        if node.reported(published, report) {
             self.dirty.extend(node.policies().cloned());
         }
     }

@@ -11,6 +11,7 @@ mod pools;
 mod writer;
 
 pub use board::{Board, StatusWrite};
+pub use node::Published;
 pub use pools::{PoolWrite, Pools};
 pub use writer::{Outcome, Writer};
 

@@ -20,6 +20,10 @@ pub const AGENT_GRACE: Duration = Duration::from_secs(15);
 pub struct Node {
     /// The last sets of policies that it was to enforce, the newest last.
     sets: VecDeque<Set>,
+    /// The policies of the newest set, and since when they stand in the NodePolicy.
+    since: BTreeMap<PolicyKey, Since>,
+    /// The NodePolicy as it stands; None where there is none.
+    published: Option<Published>,
     /// What its agent reported last.
     report: Option<NodePolicyStatus>,
     /// Since when no agent of it is ready; None while one is.
@@ -30,6 +34,25 @@ pub struct Node {
 struct Set {
     hash: String,
     policies: BTreeMap<PolicyKey, (Arc<str>, i64)>,
+}
+
+/// A NodePolicy on the API server, as far as it tells what a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// `spec.policySet`.
+    pub policy_set: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+}
+
+/// One version of a policy. A set may come back that was there before: without this, a report of the first time would
+/// count for the second.
+#[derive(Debug, PartialEq, Eq)]
+struct Since {
+    uid: Arc<str>,
+    generation: i64,
+    /// The NodePolicy's generation since which it holds the policy without a break; None while it does not.
+    published: Option<i64>,
 }
 
 /// Whether a policy stands on a node.
@@ -53,7 +76,7 @@ pub enum Standing {
 impl Node {
     /// A node that nothing is known of since `now`.
     pub fn new(now: Instant) -> Self {
-        Self { sets: VecDeque::new(), report: None, away: Some(now) }
+        Self { sets: VecDeque::new(), since: BTreeMap::new(), published: None, report: None, away: Some(now) }
     }
 
     /// It is to enforce this from now on; whether the set of policies is another.
@@ -69,11 +92,39 @@ impl Node {
         if self.sets.len() > SETS {
             self.sets.pop_front();
         }
+        self.since.retain(|key, since| policy.policies.get(key).is_some_and(|policy| since.is_of(policy)));
+        for (key, policy) in &policy.policies {
+            let new = || Since { uid: policy.uid.clone(), generation: policy.generation, published: None };
+            self.since.entry(key.clone()).or_insert_with(new);
+        }
+        self.note_published();
         true
     }
 
-    /// Its agent reports; whether that says anything new of a policy.
-    pub fn reported(&mut self, report: Option<NodePolicyStatus>) -> bool {
+    /// Compares what stands with what should; whether that is news of a policy.
+    fn note_published(&mut self) -> bool {
+        let set = self.published.as_ref().and_then(|published| {
+            let set = self.sets.iter().find(|set| set.hash == published.policy_set)?;
+            Some((published.generation, set))
+        });
+        let mut news = false;
+        for (key, since) in &mut self.since {
+            let held = set.filter(|(_, set)| set.holds(key, &since.uid, since.generation));
+            let published = held.map(|(now, _)| since.published.unwrap_or(now));
+            news |= published != since.published;
+            since.published = published;
+        }
+        news
+    }
+
+    /// Its NodePolicy stands so, with what its agent reports; whether that says anything new of a policy.
+    pub fn reported(&mut self, published: Option<Published>, report: Option<NodePolicyStatus>) -> bool {
+        self.published = published;
+        let published = self.note_published();
+        let observed =
+            |report: &Option<NodePolicyStatus>| report.as_ref().and_then(|r| r.observed_generation);
+        let (before, after) = (observed(&self.report), observed(&report));
+        let reached = self.since.values().any(|since| before < since.published && after >= since.published);
         let of = |report: &NodePolicyStatus| {
             let conditions: Vec<_> = report
                 .conditions
@@ -89,7 +140,7 @@ impl Node {
         };
         let news = self.report.as_ref().map(of) != report.as_ref().map(of);
         self.report = report;
-        news
+        news || published || reached
     }
 
     /// Whether an agent of it is ready; whether that is news.
@@ -124,18 +175,30 @@ impl Node {
         if let Some(failure) = failure(report, key) {
             return failure;
         }
-        let stands = report.policy_set.as_ref().is_some_and(|hash| {
-            self.sets.iter().any(|set| {
-                set.hash == *hash
-                    && set.policies.get(key).is_some_and(|(u, g)| **u == *uid && *g == generation)
-            })
-        });
+        let since = self.since.get(key).and_then(|since| since.published);
+        let stands = since.is_some()
+            && report.observed_generation >= since
+            && report.policy_set.as_ref().is_some_and(|hash| {
+                self.sets.iter().any(|set| set.hash == *hash && set.holds(key, uid, generation))
+            });
         match (stands, away) {
             (true, false) => Standing::Programmed,
             (true, true) => Standing::Unknown,
             (false, true) => absent(),
             (false, false) => Standing::Pending,
         }
+    }
+}
+
+impl Set {
+    fn holds(&self, key: &PolicyKey, uid: &str, generation: i64) -> bool {
+        self.policies.get(key).is_some_and(|(u, g)| **u == *uid && *g == generation)
+    }
+}
+
+impl Since {
+    fn is_of(&self, policy: &compiled::Policy) -> bool {
+        (&self.uid, self.generation) == (&policy.uid, policy.generation)
     }
 }
 

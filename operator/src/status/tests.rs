@@ -10,12 +10,13 @@ use selvage_crds::conditions::{PROGRAMMED, find, reason};
 use selvage_crds::digest;
 use selvage_crds::network_policy_status::PolicyStatus;
 use selvage_crds::node_policy::{NodePolicyStatus, NotProgrammed, PolicyRef};
-use selvage_policy::compiled::{EndpointKey, PolicyKey, PolicyKind};
+use selvage_policy::compiled::{self, EndpointKey, PolicyKey, PolicyKind};
 use selvage_policy::engine::Engine;
 use selvage_policy::model::{self, Change};
 use serde_json::json;
 
 use super::Board;
+use super::node::{Node, Published, Standing};
 use crate::convert;
 use crate::publish::{Item, Refusal};
 use crate::watch::{Agent, Place, SeenStatus};
@@ -97,10 +98,10 @@ impl World {
     /// The node reports that it enforces what it was sent, but for what `change` says.
     fn report(&mut self, node: &str, change: impl FnOnce(&mut NodePolicyStatus)) {
         let sent = self.engine.node(node).unwrap();
-        let mut status =
-            NodePolicyStatus { policy_set: Some(digest::policy_set(&sent)), ..NodePolicyStatus::default() };
+        let published = Published { policy_set: digest::policy_set(&sent), generation: 1 };
+        let mut status = enforces(&published);
         change(&mut status);
-        self.board.reported(&node.into(), Some(status), self.now);
+        self.board.reported(&node.into(), Some(published), Some(status), self.now);
     }
 
     /// Writes what there is to write, after some time; whether that was anything.
@@ -127,6 +128,50 @@ impl World {
     fn says(&self, status: &str, reason: &str, summary: &str) {
         assert_eq!(self.programmed(), (status.into(), reason.into(), summary.into()), "{:?}", self.said);
     }
+}
+
+/// The report that a node enforces this.
+fn enforces(published: &Published) -> NodePolicyStatus {
+    NodePolicyStatus {
+        policy_set: Some(published.policy_set.clone()),
+        observed_generation: Some(published.generation),
+        ..NodePolicyStatus::default()
+    }
+}
+
+#[test]
+fn a_set_that_comes_back_is_not_programmed_by_the_report_of_its_first_time() {
+    let now = Instant::now();
+    let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: "a".into(), name: "p".into() };
+    let policy = Arc::new(compiled::Policy { uid: "u".into(), generation: 1, ..Default::default() });
+    let with = compiled::NodePolicy { policies: [(key.clone(), policy)].into(), ..Default::default() };
+    let without = compiled::NodePolicy::default();
+    let mut node = Node::new(now);
+    node.agent(true, now);
+    let of = |set: &compiled::NodePolicy, generation| Published {
+        policy_set: digest::policy_set(set),
+        generation,
+    };
+    let first = of(&with, 1);
+    node.sent(&with);
+    assert!(node.reported(Some(first.clone()), Some(enforces(&first))));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Programmed);
+    // An endpoint more changes nothing about the policy.
+    assert!(!node.reported(Some(of(&with, 2)), Some(enforces(&first))));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Programmed);
+    node.sent(&without);
+    node.sent(&with);
+    // The set without the policy was on its way, and lands.
+    assert!(node.reported(Some(of(&without, 3)), Some(enforces(&first))));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Pending);
+    node.reported(Some(of(&with, 4)), Some(enforces(&first)));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Pending);
+    node.reported(Some(of(&with, 5)), Some(enforces(&of(&without, 3))));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Pending);
+    assert!(node.reported(Some(of(&with, 5)), Some(enforces(&of(&with, 4)))));
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Programmed);
+    assert!(node.reported(None, None), "the NodePolicy went");
+    assert_eq!(node.standing(&key, "u", 1, now), Standing::Pending);
 }
 
 #[test]

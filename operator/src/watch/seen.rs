@@ -11,6 +11,7 @@ use selvage_crds::node_policy::{NodePolicySpec, NodePolicyStatus};
 use selvage_crds::{AddressGroup, Basis, IPPool, IPPoolStatus, NetworkPolicyStatus, NodePolicy, codec};
 
 use crate::api::{MANAGED_BY, OPERATOR};
+use crate::status::Published;
 
 /// The label that tells an agent's pod from other pods of the system namespace, and its value.
 const COMPONENT: (&str, &str) = ("app.kubernetes.io/component", "agent");
@@ -145,6 +146,12 @@ impl SeenNode {
                 status: None,
             },
         }
+    }
+
+    /// What a report of this object is about; None where the content can't be read.
+    pub fn published(&self) -> Option<Published> {
+        let policy_set = self.spec.as_ref()?.policy_set.clone();
+        Some(Published { policy_set, generation: self.place.generation })
     }
 
     /// The digest of the content, recomputed; None where it can't be read or is not what the spec says.

@@ -40,7 +40,10 @@ fn agent(fake: &Fake, node: &str, ready: bool) {
 /// The node's agent reports that it enforces what it was sent, but for what `change` says.
 fn report(fake: &Fake, node: &str, change: impl FnOnce(&mut Value)) {
     fake.edit("nodepolicies", SYSTEM, node, |policy| {
-        let mut status = json!({ "policySet": policy["spec"]["policySet"], "formats": [1] });
+        let mut status = json!({
+            "policySet": policy["spec"]["policySet"], "formats": [1],
+            "observedGeneration": policy["metadata"]["generation"],
+        });
         change(&mut status);
         policy["status"] = status;
     });
