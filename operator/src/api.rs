@@ -6,6 +6,9 @@ use std::time::Duration;
 /// than the lease lasts for others: a write under the lease lands before anyone takes over.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection may be silent. No watch that works is for so long: it ends before, and begins anew.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(75);
+
 /// The label that every object made here carries.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`]; also the field manager of every write.

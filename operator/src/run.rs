@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::api::READ_TIMEOUT;
 use crate::core::{Core, Inputs};
 use crate::lease::{Elector, Terms, identity};
 use crate::metrics::Metrics;
@@ -76,7 +77,9 @@ impl Watches {
 pub async fn run(args: args::Run) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let client = Client::try_from(kube::Config::infer().await?)?;
+    let mut config = kube::Config::infer().await?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    let client = Client::try_from(config)?;
     let metrics = Metrics::default();
     let (missing, ready) = watch::channel(Kind::ALL.to_vec());
     let refused = |error| Error::Admin { address: args.listen, error };

@@ -23,6 +23,9 @@ use tracing::{debug, warn};
 
 /// How many events are taken together when they come faster than they are worked on.
 const CHUNK: usize = 512;
+/// After how many seconds the API server ends a watch, which then goes on from where it was. A connection that was lost
+/// without a word is noticed by then: [`crate::api::READ_TIMEOUT`] is a little more.
+const WATCH_SECONDS: u32 = 60;
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub async fn watch<W: Watched>(
     messages: mpsc::Sender<Message>,
 ) {
     let api: Api<W::Wire> = W::api(client, &context.namespace);
-    let start = || watcher(api.clone(), Config::default()).default_backoff();
+    let start = || watcher(api.clone(), Config::default().timeout(WATCH_SECONDS)).default_backoff();
     run::<W, _>(start, context, relist, messages).await;
 }
 
