@@ -213,6 +213,7 @@ impl Core {
                 let policy = converted.and_then(|converted| converted.policy);
                 self.engine.apply(Change::Policy(key, policy));
             }
+            Update::Unreadable(key, converted) => self.board.unreadable(&key, &converted),
             Update::Agent(pod, agent) => self.board.agent(&pod, agent, now),
             Update::NodePolicy(name, seen) => {
                 self.planner.node_seen(&name, seen.as_deref(), now);

@@ -12,7 +12,7 @@ mod selector;
 
 pub use cidr::{address, block};
 pub use objects::{labels, namespace, node, pod, pod_key};
-pub use policy::{Converted, network_policy};
+pub use policy::{Converted, network_policy, unreadable};
 
 use std::fmt;
 
@@ -44,6 +44,8 @@ pub enum Reason {
     InvalidSelector,
     /// A policy type other than Ingress and Egress.
     InvalidPolicyType,
+    /// The object can't be decoded at all.
+    Unreadable,
     /// Host bits are set in a CIDR; it is read as its network. A note: nothing is lost.
     HostBitsMasked,
 }
@@ -70,6 +72,7 @@ impl Reason {
             Self::InvalidProtocol => "InvalidProtocol",
             Self::InvalidSelector => "InvalidSelector",
             Self::InvalidPolicyType => "InvalidPolicyType",
+            Self::Unreadable => "Unreadable",
             Self::HostBitsMasked => "HostBitsMasked",
         }
     }

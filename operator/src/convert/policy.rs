@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
+use kube::core::ObjectMeta;
 use selvage_policy::compiled::{Action, PolicyKey, PolicyKind};
 use selvage_policy::model::{Entity, Namespaces, Order, PodSet, Policy, Rule};
 use selvage_policy::selector::Selector;
@@ -64,6 +65,13 @@ pub fn network_policy(object: &NetworkPolicy) -> Option<Converted> {
     });
     let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace, name };
     Some(Converted { key, uid, generation, policy, issues })
+}
+
+/// What is left of a NetworkPolicy that can't be decoded: nothing to enforce, and why. None as [`network_policy`].
+pub fn unreadable(metadata: &ObjectMeta, error: &str) -> Option<Converted> {
+    let shell = NetworkPolicy { metadata: metadata.clone(), spec: None };
+    let issue = Issue::new("spec", Reason::Unreadable, format!("{error}: nothing of it is enforced"));
+    network_policy(&shell).map(|converted| Converted { policy: None, issues: vec![issue], ..converted })
 }
 
 /// Which directions the policy isolates: (ingress, egress).

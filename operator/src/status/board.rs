@@ -14,7 +14,7 @@ use selvage_policy::engine::Engine;
 use super::judge::{Facts, status};
 use super::node::{Node, Published, Standing};
 use super::pace::Pace;
-use crate::convert::{Converted, Issue};
+use crate::convert::{Converted, Issue, Reason};
 use crate::publish::{Item, Refusal};
 use crate::watch::{Agent, Place, SeenStatus};
 
@@ -97,6 +97,15 @@ impl Board {
         };
         self.policies.insert(key.clone(), policy);
         self.dirty.insert(key.clone());
+    }
+
+    /// A NetworkPolicy can't be decoded. Where an older version of it is enforced, its status stays about that.
+    pub fn unreadable(&mut self, key: &PolicyKey, converted: &Converted) {
+        let readable = |policy: &Policy| policy.issues.iter().all(|issue| issue.reason != Reason::Unreadable);
+        let stays = |policy: &Policy| policy.uid == converted.uid && readable(policy);
+        if !self.policies.get(key).is_some_and(stays) {
+            self.policy(key, Some(converted));
+        }
     }
 
     /// Something of a policy may be another than before.

@@ -5,7 +5,7 @@ use selvage_crds::conditions::{self, Status, Wanted, reason};
 use selvage_crds::network_policy_status::{MAX_NODES, NodeCounts, NodeDetail, PolicyStatus};
 
 use super::node::Standing;
-use crate::convert::Issue;
+use crate::convert::{Issue, Reason};
 
 /// A node's own limit of what a detail says.
 const MAX_DETAIL: usize = 1024;
@@ -48,7 +48,12 @@ fn accepted(facts: &Facts<'_>) -> (Status, &'static str, String) {
         issues.map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     if facts.issues.iter().any(|issue| !issue.is_note()) {
-        let reason = if facts.enforced { reason::PARTIALLY_INVALID } else { reason::INVALID };
+        let unreadable = facts.issues.iter().any(|issue| issue.reason == Reason::Unreadable);
+        let reason = match (facts.enforced, unreadable) {
+            (true, _) => reason::PARTIALLY_INVALID,
+            (false, true) => reason::UNREADABLE,
+            (false, false) => reason::INVALID,
+        };
         // What is wrong first, then the notes.
         let (notes, wrong): (Vec<_>, Vec<_>) = facts.issues.iter().partition(|issue| issue.is_note());
         return (Status::False, reason, lines(&mut wrong.into_iter().chain(notes)));

@@ -37,6 +37,8 @@ pub enum Update {
     Change(Change),
     /// A NetworkPolicy.
     Policy(PolicyKey, Option<Box<Converted>>),
+    /// A NetworkPolicy that can't be decoded. What was known of it stays; if that is nothing, this is to be said.
+    Unreadable(PolicyKey, Box<Converted>),
     /// An agent's pod, by name.
     Agent(Arc<str>, Option<Agent>),
     /// A NodePolicy, by name.
@@ -229,7 +231,14 @@ impl Watched for NetworkPolicy {
         object: Self::Wire,
         updates: &mut Vec<Update>,
     ) -> Result<(), String> {
-        let policy = object.0.map_err(|invalid| invalid.error)?;
+        let policy = match object.0 {
+            Ok(policy) => policy,
+            Err(invalid) => {
+                let converted = convert::unreadable(&invalid.metadata, &invalid.error);
+                updates.extend(converted.map(|converted| Update::Unreadable(key, Box::new(converted))));
+                return Err(invalid.error);
+            }
+        };
         updates.push(Update::Policy(key, convert::network_policy(&policy).map(Box::new)));
         Ok(())
     }

@@ -236,3 +236,20 @@ async fn a_group_that_the_api_server_refuses_fails_the_policies_that_name_it() {
     until("an event tells too", || fake.all("events").iter().any(about)).await;
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_decoded_is_not_accepted() {
+    let fake = cluster();
+    policy(&fake, "broken", json!({ "podSelector": {}, "ingress": "all of it" }));
+    let replica = Replica::start(&fake, "one");
+    settled(&fake).await;
+    until("it is said", || is(&fake, "broken", "Accepted", "False", "Unreadable")).await;
+    assert!(is(&fake, "broken", "Programmed", "False", "Invalid"));
+    fake.edit("networkpolicies", "a", "broken", |policy| policy["spec"]["ingress"] = json!([]));
+    until("it is read", || is(&fake, "broken", "Accepted", "True", "Accepted")).await;
+    fake.edit("networkpolicies", "a", "broken", |policy| policy["spec"]["ingress"] = json!(7));
+    a_while().await;
+    assert!(is(&fake, "broken", "Accepted", "True", "Accepted"), "the version that is enforced");
+    assert_eq!(status(&fake, "broken")["observedGeneration"], 2);
+    replica.stop().await;
+}
