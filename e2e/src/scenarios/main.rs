@@ -4,7 +4,10 @@
 //! its own namespaces and removes them.
 #![forbid(unsafe_code)]
 
+mod all;
 mod checks;
+mod latency;
+mod lifecycle;
 mod matrix;
 mod netns;
 mod pods;
@@ -25,6 +28,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use selvage_e2e::{Cluster, Progress, interrupt};
 
+use all::Backends;
 use product::Images;
 
 /// Selvage's scenarios.
@@ -43,22 +47,44 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Clone, Copy, Subcommand)]
 enum Command {
     /// Install Selvage with Helm (or upgrade what is there) and wait until every node is programmed.
     Install,
+    #[command(flatten)]
+    One(Scenario),
+    /// Latencies and memory, as JSON lines.
+    BenchCluster,
+    /// Every scenario, on beds that are made for it and taken down.
+    All {
+        /// How flannel moves packets between nodes.
+        #[arg(long, value_enum, default_value = "both")]
+        backend: Backends,
+    },
+}
+
+/// What can be tried on a cluster on which Selvage is installed.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Scenario {
     /// The user's first hour, with a table of what was expected and what was seen.
     Walkthrough,
     /// Every pod to every pod, in both families, under one policy after the other.
     Matrix,
     /// Services, node ports, nodes and the host network, in both families.
     Services,
+    /// Install, upgrade, rollback, uninstall and failures, with traffic all the while.
+    Lifecycle,
     /// The NetworkPolicy specs of Kubernetes.
     Upstream,
 }
 
-/// A scenario: its name and what it does.
-type Scenario = (&'static str, fn(&Cluster) -> anyhow::Result<()>);
+/// How a scenario ended.
+struct Outcome {
+    place: String,
+    name: &'static str,
+    seconds: f64,
+    failed: Option<String>,
+}
 
 fn main() -> ExitCode {
     match carry_out(&Cli::parse()) {
@@ -72,36 +98,68 @@ fn main() -> ExitCode {
 
 fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
     ctrlc::set_handler(interrupt).context("signal handler")?;
+    if let Command::All { backend } = cli.command {
+        return all::run(backend, &cli.images);
+    }
     let cluster = match &cli.external {
         Some(kubeconfig) => Cluster::external(kubeconfig)?,
         None => Cluster::of_bed(&cli.name)?,
     };
-    match &cli.command {
-        Command::Install => {
-            product::install(&cluster, &cli.images, &Progress::default())?;
-            Ok(ExitCode::SUCCESS)
+    match cli.command {
+        Command::Install => product::install(&cluster, &cli.images, &Progress::default())?,
+        Command::One(scenario) => {
+            return Ok(summary(&[scenario.carry_out(&cluster, &cli.images, &cli.name)]));
         }
-        Command::Walkthrough => Ok(run(&cluster, &[("walkthrough", walkthrough::run)])),
-        Command::Matrix => Ok(run(&cluster, &[("matrix", matrix::run)])),
-        Command::Services => Ok(run(&cluster, &[("services", services::run)])),
-        Command::Upstream => Ok(run(&cluster, &[("upstream", upstream::run)])),
+        Command::BenchCluster => latency::run(&cluster)?,
+        Command::All { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The last line counts as test runners do.
+fn summary(outcomes: &[Outcome]) -> ExitCode {
+    for Outcome { place, name, seconds, failed } in outcomes {
+        let word = if failed.is_none() { "ok" } else { "FAILED" };
+        println!("{place:<10} {name:<16} {word:<7} {seconds:6.1} s");
+    }
+    let failed = outcomes.iter().filter(|outcome| outcome.failed.is_some()).count();
+    println!("{} passed, {failed} failed", outcomes.len() - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Walkthrough => "walkthrough",
+            Self::Matrix => "matrix",
+            Self::Services => "services",
+            Self::Lifecycle => "lifecycle",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    fn carry_out(self, cluster: &Cluster, images: &Images, place: &str) -> Outcome {
+        println!("scenario {} on {place}", self.name());
+        let start = Instant::now();
+        let result = match self {
+            Self::Walkthrough => walkthrough::run(cluster),
+            Self::Matrix => matrix::run(cluster),
+            Self::Services => services::run(cluster),
+            Self::Lifecycle => lifecycle::run(cluster, images),
+            Self::Upstream => upstream::run(cluster),
+        };
+        let mut outcome = Outcome::new(place, self.name(), start);
+        if let Err(error) = result {
+            println!("scenario {} FAILED\n  {error:#}", self.name());
+            outcome.failed = Some(format!("{error:#}"));
+        }
+        outcome
     }
 }
 
-/// Runs scenarios one after the other; the last line counts them as test runners do.
-fn run(cluster: &Cluster, scenarios: &[Scenario]) -> ExitCode {
-    let mut failed = 0;
-    for (name, scenario) in scenarios {
-        let start = Instant::now();
-        println!("scenario {name}");
-        match scenario(cluster) {
-            Ok(()) => println!("scenario {name} ... ok ({:.1} s)", start.elapsed().as_secs_f64()),
-            Err(error) => {
-                failed += 1;
-                println!("scenario {name} ... FAILED ({:.1} s)\n  {error:#}", start.elapsed().as_secs_f64());
-            }
-        }
+impl Outcome {
+    /// One that has gone well, since `start`.
+    fn new(place: &str, name: &'static str, start: Instant) -> Self {
+        Self { place: place.to_owned(), name, seconds: start.elapsed().as_secs_f64(), failed: None }
     }
-    println!("{} passed, {failed} failed", scenarios.len() - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -42,6 +42,12 @@ impl PodNet {
         Ok(Self { file, addresses: pods::addresses(cluster, namespace, pod)? })
     }
 
+    /// A namespace by its file, of a pod whose addresses are not known yet.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        Ok(Self { file, addresses: Vec::new() })
+    }
+
     /// The pod's address of a family.
     pub fn address(&self, ipv6: bool) -> anyhow::Result<IpAddr> {
         let found = self.addresses.iter().find(|address| address.is_ipv6() == ipv6).copied();

@@ -81,7 +81,8 @@ impl<'a> Pod<'a> {
         node.map_or_else(|| json!({}), |node| json!({ "kubernetes.io/hostname": node }))
     }
 
-    fn manifest(&self) -> Value {
+    /// The object.
+    pub fn manifest(&self) -> Value {
         let ports = self.ports.iter().map(
             |(name, protocol, port)| json!({ "name": name, "protocol": protocol, "containerPort": port }),
         );

@@ -36,8 +36,6 @@ pub enum From<'a> {
 pub enum Way {
     /// A TCP connection to a port.
     Tcp(u16),
-    /// A UDP datagram to agnhost's echo on a port.
-    Udp(u16),
     /// An ICMP or ICMPv6 echo.
     Ping,
 }
@@ -57,7 +55,6 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(port) => write!(f, "TCP :{port}"),
-            Self::Udp(port) => write!(f, "UDP :{port}"),
             Self::Ping => f.write_str("ping"),
         }
     }
@@ -68,7 +65,6 @@ pub fn probe(cluster: &Cluster, from: &From<'_>, to: IpAddr, way: Way) -> anyhow
     match way {
         Way::Ping => ping(cluster, from, to),
         Way::Tcp(port) => connect(cluster, from, to, port, "tcp"),
-        Way::Udp(port) => connect(cluster, from, to, port, "udp"),
     }
 }
 

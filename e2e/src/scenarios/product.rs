@@ -47,18 +47,25 @@ impl Images {
 
 /// Imports the images where the cluster is a bed, installs or upgrades the release, and waits until it is ready.
 pub fn install(cluster: &Cluster, images: &Images, progress: &Progress) -> anyhow::Result<()> {
-    let mut values = images.values()?;
     if let Some(bed) = cluster.bed() {
         progress.step("importing the images into the nodes");
         for archive in &images.archives {
             bed.load_image(archive)?;
         }
+    }
+    progress.step("helm upgrade --install");
+    helm_upgrade(cluster, Path::new(CHART), &values(cluster, images)?)?;
+    wait_ready(cluster)
+}
+
+/// The Helm values for a cluster.
+pub fn values(cluster: &Cluster, images: &Images) -> anyhow::Result<Vec<String>> {
+    let mut values = images.values()?;
+    if let Some(bed) = cluster.bed() {
         values.push(format!("apiServer.host={}", bed.api_server_address()));
         values.push("apiServer.port=6443".to_owned());
     }
-    progress.step("helm upgrade --install");
-    helm_upgrade(cluster, Path::new(CHART), &values)?;
-    wait_ready(cluster)
+    Ok(values)
 }
 
 /// `helm upgrade --install` of a chart with values, without waiting for what it starts.

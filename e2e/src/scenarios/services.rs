@@ -99,11 +99,11 @@ impl<'a> World<'a> {
     fn without_policies(&mut self) -> anyhow::Result<()> {
         let mut checks = Vec::new();
         for client in ["near", "far"] {
-            checks.extend(self.from_client(client, "the Service", self.service, PORT, Seen::Answered));
+            checks.extend(self.by_client(client, "the Service", self.service, PORT, Seen::Answered));
         }
         for node in [self.a.clone(), self.b.clone()] {
             let to = by_family(node.addresses.clone())?;
-            checks.extend(self.from_outside(&node.name, to, Seen::Answered));
+            checks.extend(self.by_outsider(&node.name, to, Seen::Answered));
         }
         self.check("none", &checks)
     }
@@ -115,7 +115,7 @@ impl<'a> World<'a> {
             self.policy(SERVERS, json!({ "podSelector": {}, "ingress": [rule] }))?;
             let mut checks = Vec::new();
             for client in ["near", "far"] {
-                checks.extend(self.from_client(client, "the Service", self.service, PORT, expected));
+                checks.extend(self.by_client(client, "the Service", self.service, PORT, expected));
             }
             self.check(step, &checks)?;
         }
@@ -127,7 +127,7 @@ impl<'a> World<'a> {
         let mut checks = Vec::new();
         let itself = From::Pod(SERVERS, "web");
         checks.extend(pair(&itself, "web -> itself through the Service", self.service, PORT, Seen::Answered));
-        checks.extend(self.from_client("far", "the Service", self.service, PORT, Seen::TimedOut));
+        checks.extend(self.by_client("far", "the Service", self.service, PORT, Seen::TimedOut));
         let (a, b) = (by_family(self.a.addresses.clone())?, by_family(self.b.addresses.clone())?);
         checks.extend(pair(&itself, "web -> its own node", a, HOST_PORT, Seen::TimedOut));
         checks.extend(pair(&itself, "web -> another node", b, HOST_PORT, Seen::TimedOut));
@@ -137,8 +137,8 @@ impl<'a> World<'a> {
         let what = "host-a (host network) -> web on its node";
         checks.extend(pair(&From::Pod(SERVERS, "host-a"), what, self.pod, TARGET, Seen::Answered));
         // The policy selects every pod of their namespace, but they are their node.
-        checks.extend(self.from_client("far", "host-a (host network)", a, HOST_PORT, Seen::Answered));
-        checks.extend(self.from_client("far", "host-b (host network)", b, HOST_PORT, Seen::Answered));
+        checks.extend(self.by_client("far", "host-a (host network)", a, HOST_PORT, Seen::Answered));
+        checks.extend(self.by_client("far", "host-b (host network)", b, HOST_PORT, Seen::Answered));
         self.check("deny", &checks)?;
         // Under the policy from its first moment: without the kubelet's probes it would never be Ready.
         let mut probed = server(&self.a.name);
@@ -164,10 +164,10 @@ impl<'a> World<'a> {
         ];
         for (step, allowed, [on_a, on_b, on_c]) in steps {
             self.policy(SERVERS, from_blocks(&allowed))?;
-            let mut checks = self.from_outside(&self.a.name, a, on_a);
-            checks.extend(self.from_outside(&self.b.name, b, on_b));
+            let mut checks = self.by_outsider(&self.a.name, a, on_a);
+            checks.extend(self.by_outsider(&self.b.name, b, on_b));
             // A pod's address ends at its own node on the way to another's.
-            checks.extend(self.from_client("far", "c's node port", c, self.node_port, on_c));
+            checks.extend(self.by_client("far", "c's node port", c, self.node_port, on_c));
             self.check(step, &checks)?;
         }
         Ok(())
@@ -181,15 +181,15 @@ impl<'a> World<'a> {
         let host_b = From::Pod(SERVERS, "host-b");
         let mut checks = Vec::from(pair(&host_b, "host-b -> web", self.pod, TARGET, Seen::Answered));
         checks.extend(pair(&From::Node(&c), "node c -> web", self.pod, TARGET, Seen::TimedOut));
-        checks.extend(self.from_client("far", "web", self.pod, TARGET, Seen::TimedOut));
+        checks.extend(self.by_client("far", "web", self.pod, TARGET, Seen::TimedOut));
         self.check("host", &checks)?;
 
         let everybody = json!([{ "namespaceSelector": {} }]);
         self.policy(SERVERS, json!({ "podSelector": {}, "ingress": [{ "from": everybody }] }))?;
         let mut checks = Vec::from(pair(&host_b, "host-b -> web", self.pod, TARGET, Seen::TimedOut));
         checks.extend(pair(&From::Node(&b), "node b -> web", self.pod, TARGET, Seen::TimedOut));
-        checks.extend(self.from_client("far", "web", self.pod, TARGET, Seen::Answered));
-        checks.extend(self.from_client("near", "web", self.pod, TARGET, Seen::Answered));
+        checks.extend(self.by_client("far", "web", self.pod, TARGET, Seen::Answered));
+        checks.extend(self.by_client("near", "web", self.pod, TARGET, Seen::Answered));
         self.check("pods", &checks)?;
         self.cluster.kubectl_ok(&["delete", "networkpolicy", "--namespace", SERVERS, "judge"])?;
         status::gone(self.cluster, SERVERS, "judge")
@@ -204,10 +204,10 @@ impl<'a> World<'a> {
         ];
         for (step, rule, expected) in steps {
             self.policy(CLIENTS, json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": [rule] }))?;
-            let mut checks = self.from_client("near", "the Service", self.service, PORT, expected);
-            checks.extend(self.from_client("far", "the Service", self.service, PORT, expected));
+            let mut checks = self.by_client("near", "the Service", self.service, PORT, expected);
+            checks.extend(self.by_client("far", "the Service", self.service, PORT, expected));
             let own = by_family(self.a.addresses.clone())?;
-            checks.extend(self.from_client("near", "its own node", own, HOST_PORT, Seen::TimedOut));
+            checks.extend(self.by_client("near", "its own node", own, HOST_PORT, Seen::TimedOut));
             self.check(step, &checks)?;
         }
         Ok(())
@@ -223,7 +223,7 @@ impl<'a> World<'a> {
         status::programmed(self.cluster, namespace, "judge").map(drop)
     }
 
-    fn from_client(
+    fn by_client(
         &self,
         client: &'static str,
         target: &str,
@@ -234,7 +234,7 @@ impl<'a> World<'a> {
         pair(&From::Pod(CLIENTS, client), &format!("{client} -> {target}"), to, port, expected).into()
     }
 
-    fn from_outside(&self, node: &str, to: [IpAddr; 2], expected: Seen) -> Vec<Check<'static>> {
+    fn by_outsider(&self, node: &str, to: [IpAddr; 2], expected: Seen) -> Vec<Check<'static>> {
         let what = format!("outside -> {node}'s node port");
         pair(&From::Outside, &what, to, self.node_port, expected).into()
     }

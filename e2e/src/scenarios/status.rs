@@ -8,10 +8,20 @@ const PROGRAMMED: u64 = 30;
 
 /// Waits until a NetworkPolicy's present generation is Programmed on every node, and returns "n/n".
 pub fn programmed(cluster: &Cluster, namespace: &str, policy: &str) -> anyhow::Result<String> {
+    programmed_within(cluster, namespace, policy, PROGRAMMED)
+}
+
+/// As [`programmed`], with another time, in seconds.
+pub fn programmed_within(
+    cluster: &Cluster,
+    namespace: &str,
+    policy: &str,
+    seconds: u64,
+) -> anyhow::Result<String> {
     let object = cluster.kubectl_json(&["get", "networkpolicy", "--namespace", namespace, policy])?;
     let (generation, uid) = (&object["metadata"]["generation"], &object["metadata"]["uid"]);
     let what = format!("NetworkPolicy {namespace}/{policy} to be Programmed");
-    Ok(wait_for(&what, PROGRAMMED, || {
+    Ok(wait_for(&what, seconds, || {
         let words = ["get", "networkpolicystatus", "--namespace", namespace, policy];
         let seen = cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
         let condition = condition(&seen, "Programmed");
