@@ -27,8 +27,21 @@ fn talk(namespace: &Namespace, from: &str, to: &str) {
     });
 }
 
-/// The source and destination of every tracked connection, by the `conntrack` program.
+/// The source and destination of every tracked connection, by the `conntrack` program. The kernel's table is one for all
+/// namespaces, and a listing can miss entries while others change it: two in a row must agree.
 fn tracked(namespace: &Namespace) -> Vec<String> {
+    let mut before = list(namespace);
+    for _ in 0..100 {
+        let now = list(namespace);
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+    panic!("listings never agree");
+}
+
+fn list(namespace: &Namespace) -> Vec<String> {
     let mut all = Vec::new();
     for family in ["ipv4", "ipv6"] {
         let listing = namespace.command("conntrack", &["-L", "-p", "udp", "-f", family], "");
