@@ -18,6 +18,8 @@ use super::wire::{Malformed, Message, among};
 
 /// Deletions sent at a time; each is answered.
 const DELETIONS: usize = 256;
+/// How often the table is looked through at the most: live traffic of a peer can make entries anew.
+const PASSES: usize = 4;
 
 /// A connection to the kernel's connection tracking.
 #[derive(Debug)]
@@ -50,9 +52,15 @@ impl Conntrack {
             (NetfilterProtoFamily::IPv6, addresses.iter().any(IpAddr::is_ipv6)),
         ];
         for (family, _) in families.into_iter().filter(|(_, wanted)| *wanted) {
-            let entries = self.entries(family, addresses)?;
-            for entries in entries.chunks(DELETIONS) {
-                deleted += self.delete_entries(family, entries)?;
+            // A dump can miss entries while others change the table, so that one must find none at the end.
+            for _ in 0..PASSES {
+                let entries = self.entries(family, addresses)?;
+                if entries.is_empty() {
+                    break;
+                }
+                for entries in entries.chunks(DELETIONS) {
+                    deleted += self.delete_entries(family, entries)?;
+                }
             }
         }
         Ok(deleted)
