@@ -6,15 +6,22 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use selvage_crds::AddressGroup;
+use selvage_crds::address_group::Slice;
+use selvage_crds::codec::encode_slice;
 use selvage_crds::conditions::reason;
 use selvage_nftables::netlink::{Change, Standing};
 use selvage_nftables::render::bridge;
 use selvage_nftables::transaction::Op;
 use selvage_node_agent::facts::cni::Attachment;
 use selvage_node_agent::facts::cni_dir::CniView;
+use selvage_node_agent::watch::groups;
 use selvage_node_agent::watch::policy::{PolicyView, Unreadable};
-use selvage_policy::compiled::GroupId;
+use selvage_policy::compiled::{GroupId, GroupKind, Member};
 use support::{Bench, Shared, node_policy, pod, wanted};
+use tokio::sync::watch;
 
 const G: GroupId = GroupId(1);
 const H: GroupId = GroupId(2);
@@ -112,6 +119,37 @@ async fn a_policy_that_disappears_or_cannot_be_read_freezes_what_stands() {
     bench.know(&[(G, &["10.244.9.7/32"])]);
     bench.settle().await;
     assert_eq!(bench.table(), Some(wanted(&old, &[(G, &["10.244.9.7/32"])])), "groups still change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_epochs_begin_again_is_followed() {
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[G]);
+    let bench = Bench::start(Shared::default());
+    bench.publish(1, &policy);
+    let (events, seen) = futures::channel::mpsc::unbounded();
+    let (_in_use, named) = watch::channel([G].into());
+    let (view, metrics) = (bench.groups.clone(), bench.metrics.clone());
+    let following = tokio::spawn(async move { groups::run(seen, &view, &named, &metrics).await });
+    let slice = |epoch, address: &str| {
+        let members = [Member::Net(address.parse().unwrap())].into();
+        let slice = Slice { group: G, kind: GroupKind::Addresses, epoch, index: 0, count: 1, members };
+        let spec = encode_slice(&slice, Default::default()).unwrap();
+        DeserializeGuard(Ok(AddressGroup::new(&slice.object_name(), spec)))
+    };
+    let tell = |event| events.unbounded_send(Ok(event)).unwrap();
+    tell(Event::Init);
+    tell(Event::InitApply(slice(4, "10.244.9.1/32")));
+    tell(Event::InitDone);
+    bench.settle().await;
+    assert_eq!(bench.table(), Some(wanted(&policy, &[PEERS])));
+    tell(Event::Delete(slice(4, "10.244.9.1/32")));
+    after(120_000).await;
+    assert_eq!(bench.table(), Some(wanted(&policy, &[PEERS])), "nothing newer is there");
+    tell(Event::Apply(slice(1, "10.244.9.2/32")));
+    bench.settle().await;
+    assert_eq!(bench.table(), Some(wanted(&policy, &[(G, &["10.244.9.2/32"])])));
+    assert_eq!(bench.reason(), reason::PROGRAMMED);
+    following.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //!
 //! Slices come and go one by one, in no order that anything relies on. A group is what the newest epoch says whose
 //! slices are all there; until a newer one is complete, it stays what it was. A slice that disappears takes nothing
-//! with it: its members stay until a newer complete epoch is without them.
+//! with it: its members stay until a complete epoch is without them. That epoch may be a lower one, because whoever
+//! cuts the slices counts from 1 again where it finds none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +17,7 @@ use selvage_policy::compiled::{GroupId, GroupKind, Member};
 pub struct Place {
     /// The group.
     pub group: GroupId,
-    /// The epoch; higher is newer.
+    /// The epoch; of two that are there, the higher is the newer.
     pub epoch: u32,
     /// Which slice of the epoch, from 0.
     pub index: u32,
@@ -106,16 +107,21 @@ impl Assembler {
         }
     }
 
-    /// A list ended: what it did not name is gone.
-    pub fn end_list(&mut self) {
-        let Some(listing) = self.listing.take() else { return };
+    /// A list ended: what it did not name is gone. Returns the groups that this changed.
+    pub fn end_list(&mut self) -> BTreeSet<GroupId> {
+        let Some(listing) = self.listing.take() else { return BTreeSet::new() };
+        let mut changed = BTreeSet::new();
         for (group, slots) in &mut self.groups {
             for (epoch, parts) in &mut slots.epochs {
                 for (index, part) in parts {
                     part.gone |= !listing.contains(&Place { group: *group, epoch: *epoch, index: *index });
                 }
             }
+            if slots.settle() {
+                changed.insert(*group);
+            }
         }
+        changed
     }
 
     /// Takes a new or changed slice; true where that changed a group.
@@ -133,30 +139,22 @@ impl Assembler {
             return Err(SliceError::Kind(*stray, kind));
         }
         let slots = self.groups.entry(group).or_default();
-        if slots.current.as_ref().is_some_and(|(current, _)| epoch < *current) {
-            return Ok(false);
-        }
         slots.epochs.entry(epoch).or_default().insert(index, Part { kind, count, members, gone: false });
         Ok(slots.settle())
     }
 
-    /// A slice disappeared.
-    pub fn remove(&mut self, place: Place) {
-        if let Some(part) = self
-            .groups
-            .get_mut(&place.group)
-            .and_then(|slots| slots.epochs.get_mut(&place.epoch))
-            .and_then(|parts| parts.get_mut(&place.index))
-        {
-            part.gone = true;
-        }
+    /// A slice disappeared; true where that changed its group.
+    pub fn remove(&mut self, place: Place) -> bool {
+        let Some(slots) = self.groups.get_mut(&place.group) else { return false };
+        let part = slots.epochs.get_mut(&place.epoch).and_then(|parts| parts.get_mut(&place.index));
+        let Some(part) = part else { return false };
+        part.gone = true;
+        slots.settle()
     }
 
     /// Forgets groups that are not named any more and whose slices are all gone.
     pub fn forget_unless(&mut self, named: impl Fn(GroupId) -> bool) {
-        self.groups.retain(|group, slots| {
-            named(*group) || slots.epochs.values().flat_map(BTreeMap::values).any(|part| !part.gone)
-        });
+        self.groups.retain(|group, slots| named(*group) || slots.epochs.values().any(any_there));
     }
 
     /// The group, where it is known completely.
@@ -166,20 +164,33 @@ impl Assembler {
 }
 
 impl Slots {
-    /// Makes the newest complete epoch the current one and drops what is older; true where the group changed.
+    /// Makes the newest complete epoch the current one; true where the group changed. While all slices of the current
+    /// epoch are there, no lower one counts; once one of them is gone, any complete one does, and where there is none
+    /// the current epoch stays what it was.
     fn settle(&mut self) -> bool {
         let current = self.current.as_ref().map(|(epoch, _)| *epoch);
-        let newest = self
-            .epochs
-            .iter()
-            .rev()
-            .find_map(|(epoch, parts)| Some((*epoch, whole(parts, current == Some(*epoch))?)));
-        let Some((epoch, group)) = newest else { return false };
-        self.epochs = self.epochs.split_off(&epoch);
+        let broken = current.and_then(|epoch| self.epochs.get(&epoch)).is_none_or(has_gone);
+        let lowest = current.filter(|_| !broken).unwrap_or(0);
+        let mut newest_first = self.epochs.range(lowest..).rev();
+        let newest = newest_first.find_map(|(epoch, parts)| Some((*epoch, whole(parts, false)?)));
+        let frozen = || current.and_then(|epoch| Some((epoch, whole(self.epochs.get(&epoch)?, true)?)));
+        let Some((epoch, group)) = newest.or_else(frozen) else { return false };
+        // What is gone from the other epochs can't make them complete.
+        self.epochs.retain(|other, parts| *other == epoch || any_there(parts));
         let changed = self.current.as_ref().is_none_or(|(_, before)| *before != group);
         self.current = Some((epoch, group));
         changed
     }
+}
+
+/// True where a slice of the epoch disappeared that belongs to it; one beyond its count is left from another cut.
+fn has_gone(parts: &BTreeMap<u32, Part>) -> bool {
+    let count = parts.get(&0).map_or(u32::MAX, |first| first.count);
+    parts.range(..count).any(|(_, part)| part.gone)
+}
+
+fn any_there(parts: &BTreeMap<u32, Part>) -> bool {
+    parts.values().any(|part| !part.gone)
 }
 
 /// The group that an epoch's slices make; None while they are not all there, or disagree.

@@ -104,14 +104,16 @@ impl Reader {
             watcher::Event::InitApply(object) | watcher::Event::Apply(object) => self.apply(object),
             watcher::Event::InitDone => {
                 self.listing = false;
-                self.assembler.end_list();
+                self.changed.append(&mut self.assembler.end_list());
                 view.send_modify(|v| v.listed = true);
             }
             watcher::Event::Delete(object) => {
                 let name = object.name_any();
                 self.unreadable.remove(&name);
-                if let Some(place) = Place::parse(&name) {
-                    self.assembler.remove(place);
+                if let Some(place) = Place::parse(&name)
+                    && self.assembler.remove(place)
+                {
+                    self.changed.insert(place.group);
                 }
             }
         }

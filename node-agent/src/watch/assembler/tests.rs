@@ -78,6 +78,51 @@ fn a_slice_that_disappears_freezes_what_it_said() {
 }
 
 #[test]
+fn epochs_that_begin_again_count_once_the_current_one_is_broken() {
+    let mut a = Assembler::default();
+    a.apply(slice(5, 0, 2, &[1])).unwrap();
+    a.apply(slice(5, 1, 2, &[2])).unwrap();
+    assert!(!a.remove(place(5, 0)));
+    assert_eq!(members(&a), of(&[1, 2]), "nothing complete is there");
+    assert_eq!(a.apply(slice(1, 0, 2, &[7])), Ok(false));
+    assert_eq!(members(&a), of(&[1, 2]), "nothing complete is there yet");
+    assert_eq!(a.apply(slice(1, 1, 2, &[8])), Ok(true));
+    assert_eq!(members(&a), of(&[7, 8]));
+    assert_eq!(a.apply(slice(1, 1, 2, &[9])), Ok(true));
+    assert!(!a.remove(place(5, 1)), "the last of the old ones says nothing any more");
+    assert_eq!(members(&a), of(&[7, 9]));
+}
+
+#[test]
+fn new_slices_may_come_before_the_old_ones_go() {
+    let mut a = Assembler::default();
+    a.apply(slice(5, 0, 1, &[1])).unwrap();
+    assert_eq!(a.apply(slice(1, 0, 1, &[7])), Ok(false));
+    assert_eq!(members(&a), of(&[1]));
+    assert!(a.remove(place(5, 0)));
+    assert_eq!(members(&a), of(&[7]));
+}
+
+#[test]
+fn an_older_state_that_a_list_tells_is_taken() {
+    let mut a = Assembler::default();
+    a.apply(slice(5, 0, 1, &[1])).unwrap();
+    a.begin_list();
+    assert_eq!(a.apply(slice(3, 0, 1, &[7])), Ok(false), "the list may still name the newer one");
+    assert_eq!(a.end_list(), [G].into());
+    assert_eq!(members(&a), of(&[7]));
+}
+
+#[test]
+fn slices_that_disagree_are_no_reason_to_go_back() {
+    let mut a = Assembler::default();
+    a.apply(slice(1, 0, 1, &[1])).unwrap();
+    a.apply(slice(2, 0, 1, &[2])).unwrap();
+    assert_eq!(a.apply(slice(2, 0, 2, &[3])), Ok(false));
+    assert_eq!(members(&a), of(&[2]));
+}
+
+#[test]
 fn an_epoch_whose_slice_went_before_it_was_complete_is_not_complete() {
     let mut a = Assembler::default();
     a.apply(slice(1, 0, 2, &[1])).unwrap();

@@ -98,6 +98,21 @@ fn a_group_that_is_gone_is_forgotten_only_when_nothing_names_it() {
     assert!(bench.members().is_none());
 }
 
+#[test]
+fn a_group_that_is_cut_anew_from_the_first_epoch_is_followed() {
+    let mut bench = Bench::new();
+    let old = slice(4, 0, 1, "10.0.0.1/32");
+    bench.take([Event::Init, Event::InitApply(good(old.clone())), Event::InitDone]);
+    bench.take([Event::Delete(good(old)), Event::Apply(good(slice(1, 0, 1, "10.0.0.2/32")))]);
+    assert_eq!(bench.members(), Some(vec!["Net(10.0.0.2/32)".to_owned()]));
+    bench.take([Event::Init, Event::InitApply(good(slice(1, 0, 1, "10.0.0.3/32"))), Event::InitDone]);
+    assert_eq!(bench.members(), Some(vec!["Net(10.0.0.3/32)".to_owned()]));
+    let before_the_delete = slice(1, 0, 1, "10.0.0.3/32");
+    bench.take([Event::Apply(good(slice(6, 0, 1, "10.0.0.4/32"))), Event::Init]);
+    bench.take([Event::InitApply(good(before_the_delete)), Event::InitDone]);
+    assert_eq!(bench.members(), Some(vec!["Net(10.0.0.3/32)".to_owned()]), "told by a list");
+}
+
 #[tokio::test]
 async fn a_failed_watch_takes_nothing_away() {
     let bench = Bench::new();
