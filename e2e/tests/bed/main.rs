@@ -97,7 +97,8 @@ fn a_failure_takes_everything_down_and_shows_why() {
     assert!(!output.status.success());
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(printed.contains("etcd of cp ended: SIGKILL"), "{printed}");
-    assert!(printed.contains("cp.etcd.log"), "{printed}");
+    // Which logs hold something by then is chance: etcd may have been killed before its first line.
+    assert!(printed.contains("--- ") && printed.contains("/cp."), "no log is shown: {printed}");
     assert_nothing_left(&host, &inside);
 }
 
