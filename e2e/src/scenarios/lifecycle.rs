@@ -20,7 +20,7 @@ const SPACE: &str = "lifecycle";
 const PORT: u16 = 9000;
 /// How long agents may take to be asked for, end and start again on a loaded machine, in seconds.
 const SLOW: u64 = 120;
-const TABLE: [&str; 6] = ["nft", "list", "table", "inet", "selvage", "-n"];
+const TABLE: [&str; 6] = ["nft", "-n", "list", "table", "inet", "selvage"];
 
 /// The scenario.
 pub fn run(cluster: &Cluster, images: &Images) -> anyhow::Result<()> {
@@ -30,7 +30,14 @@ pub fn run(cluster: &Cluster, images: &Images) -> anyhow::Result<()> {
     world.upgrade_and_rollback()?;
     world.agents_killed()?;
     world.leader_killed()?;
-    world.agent_silent()?;
+    world.agent_silent()
+}
+
+/// The second half: strangers at the table, the API server away, and the ways off and back on.
+pub fn removal(cluster: &Cluster, images: &Images) -> anyhow::Result<()> {
+    let _namespaces = Namespaces::create(cluster, &[SPACE])?;
+    let mut world = World::build(cluster, images)?;
+    world.judged("at the start")?;
     world.table_touched()?;
     world.api_server_away()?;
     world.uninstall()?;

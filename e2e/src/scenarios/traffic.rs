@@ -38,6 +38,7 @@ pub struct Flood {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     received: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What a flood has seen, by number of the datagram.
@@ -152,10 +153,15 @@ impl Flood {
         let target = both_families(to.address(ipv6)?, port);
         let (sender, receiver) = (from.udp(0)?, to.udp(port)?);
         receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let flood = Self { stop: Arc::default(), seen: Arc::default(), received: Arc::default() };
+        let mut flood = Self {
+            stop: Arc::default(),
+            seen: Arc::default(),
+            received: Arc::default(),
+            threads: Vec::new(),
+        };
         let (stop, seen, received) =
             (Arc::clone(&flood.stop), Arc::clone(&flood.seen), Arc::clone(&flood.received));
-        thread::spawn(move || {
+        let listening = thread::spawn(move || {
             let mut word = [0; 8];
             while !stop.load(Ordering::Relaxed) {
                 if receiver.recv(&mut word).is_ok_and(|length| length == 8) {
@@ -170,7 +176,7 @@ impl Flood {
             }
         });
         let (stop, seen) = (Arc::clone(&flood.stop), Arc::clone(&flood.seen));
-        thread::spawn(move || {
+        let sending = thread::spawn(move || {
             for number in 0_u64.. {
                 if stop.load(Ordering::Relaxed) {
                     break;
@@ -185,6 +191,7 @@ impl Flood {
                 thread::sleep(PACE);
             }
         });
+        flood.threads = vec![listening, sending];
         Ok(flood)
     }
 
@@ -211,5 +218,9 @@ impl Flood {
 impl Drop for Flood {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // Waited for, so that the next flood finds the port free; one that panicked has freed it.
+            thread.join().ok();
+        }
     }
 }
