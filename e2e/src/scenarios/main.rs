@@ -72,8 +72,10 @@ enum Scenario {
     Matrix,
     /// Services, node ports, nodes and the host network, in both families.
     Services,
-    /// Install, upgrade, rollback, uninstall and failures, with traffic all the while.
+    /// Upgrade, rollback and failures, with traffic all the while.
     Lifecycle,
+    /// Strangers at the table, uninstall and reinstall, with and without Helm.
+    Removal,
     /// The NetworkPolicy specs of Kubernetes.
     Upstream,
 }
@@ -134,6 +136,7 @@ impl Scenario {
             Self::Matrix => "matrix",
             Self::Services => "services",
             Self::Lifecycle => "lifecycle",
+            Self::Removal => "removal",
             Self::Upstream => "upstream",
         }
     }
@@ -146,6 +149,7 @@ impl Scenario {
             Self::Matrix => matrix::run(cluster),
             Self::Services => services::run(cluster),
             Self::Lifecycle => lifecycle::run(cluster, images),
+            Self::Removal => lifecycle::removal(cluster, images),
             Self::Upstream => upstream::run(cluster),
         };
         let mut outcome = Outcome::new(place, self.name(), start);
