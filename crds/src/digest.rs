@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvage_policy::compiled::{
-    Action, AddressTerm, Endpoint, EndpointKey, Family, GroupId, GroupKind, Member, NamedPort, NodePolicy,
-    Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Profile, ProfileId, Rule, Service, TierStep,
+    Action, AddressTerm, End, Endpoint, EndpointKey, Family, GroupId, GroupKind, Masquerade, Member,
+    NamedPort, NodePolicy, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Profile, ProfileId, Rule,
+    Service, TierStep,
 };
 
 use crate::address_group::Slice;
@@ -71,7 +72,8 @@ macro_rules! feed_struct {
 feed_number!(u8, u16, u32, u64, u128, i64);
 
 feed_struct! {
-    NodePolicy { node, endpoints, profiles, policies, groups }
+    NodePolicy { node, endpoints, profiles, policies, groups, masquerade }
+    Masquerade { from, inside }
     EndpointKey { namespace, name }
     Endpoint { uid, profile, addresses }
     Profile { ingress, egress, named_ports }
@@ -193,6 +195,16 @@ impl Feed for Action {
     }
 }
 
+impl Feed for End {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        let tag: u8 = match self {
+            Self::Source => 1,
+            Self::Destination => 2,
+        };
+        tag.feed(hasher);
+    }
+}
+
 impl Feed for Family {
     fn feed(&self, hasher: &mut blake3::Hasher) {
         let tag: u8 = match self {
@@ -262,9 +274,11 @@ impl Feed for Service {
                 code.feed(hasher);
                 negated.feed(hasher);
             }
-            Self::Group(group) => {
+            Self::Group { group, end, negated } => {
                 4u8.feed(hasher);
                 group.feed(hasher);
+                end.feed(hasher);
+                negated.feed(hasher);
             }
         }
     }

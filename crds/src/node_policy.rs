@@ -73,6 +73,21 @@ pub struct NodePolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16384), inner(regex(pattern = pattern::HEX32)))]
     pub groups: Vec<String>,
+    /// What the node masquerades; nothing where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<Masquerade>,
+}
+
+/// Connections from some addresses to none of others get the node's address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Masquerade {
+    /// Networks that they come from, sorted.
+    #[schemars(length(max = 16384), inner(regex(pattern = pattern::CIDR)))]
+    pub from: Vec<String>,
+    /// Networks that they must not go to, sorted: every pool.
+    #[schemars(length(max = 16384), inner(regex(pattern = pattern::CIDR)))]
+    pub inside: Vec<String>,
 }
 
 /// A pod on the node.

@@ -19,10 +19,10 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = pattern::FAMILY))]
     pub family: Option<String>,
-    /// Protocols and ports, any of which must match; none at all means every one.
+    /// Conditions on protocol and ports, all of which must hold; of each, one entry must.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 65536))]
-    pub services: Vec<Service>,
+    #[schemars(length(max = 64), inner(length(max = 65536)))]
+    pub services: Vec<Vec<Service>>,
     /// Terms on the source address, all of which must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -64,10 +64,24 @@ pub struct Service {
     /// ICMP or ICMPv6 by type and code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
-    /// Destination address, protocol and port are together a member of this group.
+    /// Address, protocol and port together are a member of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupMatch>,
+}
+
+/// A look at a group of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupMatch {
+    /// The group.
     #[schemars(regex(pattern = pattern::HEX32))]
-    pub group: Option<String>,
+    pub name: String,
+    /// The source's address and port are looked up, not the destination's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub source: bool,
+    /// They must be no member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub negated: bool,
 }
 
 /// An IP protocol and its ports.

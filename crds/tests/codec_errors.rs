@@ -36,7 +36,7 @@ fn error_with(pointer: &str, value: Value) -> codec::CodecError {
 #[case("/profiles/0/ingress/0/policies/0", json!(2), "spec.profiles[0].ingress[0].policies[0]: unknown policy 2")]
 #[case("/profiles/0/egress/0/policies/0", json!(4294967295u32), "spec.profiles[0].egress[0].policies[0]: unknown policy 4294967295")]
 #[case("/endpoints/1/profile", json!("0000000000000009"), "spec.endpoints[1].profile: unknown profile 0000000000000009")]
-#[case("/groups/1", json!("00000000000000000000000000000003"), "spec.policies[0].ingress[0].services[3].group: unknown group 00000000000000000000000000000002")]
+#[case("/groups/1", json!("00000000000000000000000000000003"), "spec.policies[0].ingress[0].services[0][3].group.name: unknown group 00000000000000000000000000000002")]
 #[case("/policies/0/egress/0/source/1/groups/0", json!("00000000000000000000000000000000"), "spec.policies[0].egress[0].source[1].groups[0]: unknown group 00000000000000000000000000000000")]
 // Text is read exactly.
 #[case("/endpoints/0/addresses/0", json!("010.244.1.2"), "spec.endpoints[0].addresses[0]: \"010.244.1.2\" is not an address")]
@@ -45,9 +45,9 @@ fn error_with(pointer: &str, value: Value) -> codec::CodecError {
 #[case("/policies/0/egress/0/source/0/nets/0", json!("10.0.0.0/33"), "spec.policies[0].egress[0].source[0].nets[0]: \"10.0.0.0/33\" is not a network")]
 #[case("/policies/0/egress/0/source/0/nets/0", json!("10.0.0.1"), "spec.policies[0].egress[0].source[0].nets[0]: \"10.0.0.1\" is not a network")]
 #[case("/policies/0/egress/0/source/0/nets/0", json!("10.0.0.1/8"), "spec.policies[0].egress[0].source[0].nets[0]: has host bits that are not zero")]
-#[case("/policies/0/egress/0/services/0/protocol/sourcePorts/ranges/1", json!("8080-8000"), "spec.policies[0].egress[0].services[0].protocol.sourcePorts.ranges[1]: \"8080-8000\" is not a port or a range of ports")]
-#[case("/policies/0/egress/0/services/0/protocol/sourcePorts/ranges/1", json!("+81"), "spec.policies[0].egress[0].services[0].protocol.sourcePorts.ranges[1]: \"+81\" is not a port or a range of ports")]
-#[case("/policies/0/egress/0/services/0/protocol/sourcePorts/ranges/1", json!("65536"), "spec.policies[0].egress[0].services[0].protocol.sourcePorts.ranges[1]: \"65536\" is not a port or a range of ports")]
+#[case("/policies/0/egress/0/services/0/0/protocol/sourcePorts/ranges/1", json!("8080-8000"), "spec.policies[0].egress[0].services[0][0].protocol.sourcePorts.ranges[1]: \"8080-8000\" is not a port or a range of ports")]
+#[case("/policies/0/egress/0/services/0/0/protocol/sourcePorts/ranges/1", json!("+81"), "spec.policies[0].egress[0].services[0][0].protocol.sourcePorts.ranges[1]: \"+81\" is not a port or a range of ports")]
+#[case("/policies/0/egress/0/services/0/0/protocol/sourcePorts/ranges/1", json!("65536"), "spec.policies[0].egress[0].services[0][0].protocol.sourcePorts.ranges[1]: \"65536\" is not a port or a range of ports")]
 #[case("/groups/0", json!("G0000000000000000000000000000001"), "spec.groups[0]: \"G0000000000000000000000000000001\" is not a group's name of 32 hexadecimal digits")]
 // Lists are in their order, without doubles.
 #[case("/groups/0", json!("00000000000000000000000000000002"), "spec.groups[1]: out of order, or there twice")]
@@ -56,13 +56,13 @@ fn error_with(pointer: &str, value: Value) -> codec::CodecError {
 #[case("/profiles/1/id", json!("0000000000000007"), "spec.profiles[1]: out of order, or there twice")]
 #[case("/profiles/0/namedPorts/0/ports/1", json!(80), "spec.profiles[0].namedPorts[0].ports[1]: out of order, or there twice")]
 #[case("/policies/0/egress/0/source/0/nets/1", json!("10.1.0.0/16"), "spec.policies[0].egress[0].source[0].nets[1]: out of order, or there twice")]
-#[case("/policies/0/egress/0/services/0/protocol/sourcePorts/ranges/1", json!("80-90"), "spec.policies[0].egress[0].services[0].protocol.sourcePorts.ranges[1]: out of order, or there twice")]
+#[case("/policies/0/egress/0/services/0/0/protocol/sourcePorts/ranges/1", json!("80-90"), "spec.policies[0].egress[0].services[0][0].protocol.sourcePorts.ranges[1]: out of order, or there twice")]
 // What can be read may still have no meaning in its place.
-#[case("/policies/0/egress/0/services/0/protocol/number", json!(1), "spec.policies[0].egress[0].services[0].protocol.number: has no ports: only 6 (TCP), 17 (UDP) and 132 (SCTP) do")]
-#[case("/policies/0/egress/0/services/2/icmp/protocol", json!(6), "spec.policies[0].egress[0].services[2].icmp.protocol: must be 1 (ICMP) or 58 (ICMPv6)")]
-#[case("/policies/0/egress/0/services/1", json!({}), "spec.policies[0].egress[0].services[1]: exactly one of protocol, notProtocol, icmp and group must be set")]
-#[case("/policies/0/egress/0/services/1", json!({"notProtocol": 6, "protocol": {"number": 6}}), "spec.policies[0].egress[0].services[1]: exactly one of protocol, notProtocol, icmp and group must be set")]
-#[case("/policies/0/egress/0/services/0/protocol/sourcePorts", json!({"names": [{"protocol": 6, "name": "http"}]}), "spec.policies[0].egress[0].services[0].protocol.sourcePorts.names: have a meaning for destination ports of ingress rules alone")]
+#[case("/policies/0/egress/0/services/0/0/protocol/number", json!(1), "spec.policies[0].egress[0].services[0][0].protocol.number: has no ports: only 6 (TCP), 17 (UDP) and 132 (SCTP) do")]
+#[case("/policies/0/egress/0/services/0/2/icmp/protocol", json!(6), "spec.policies[0].egress[0].services[0][2].icmp.protocol: must be 1 (ICMP) or 58 (ICMPv6)")]
+#[case("/policies/0/egress/0/services/0/1", json!({}), "spec.policies[0].egress[0].services[0][1]: exactly one of protocol, notProtocol, icmp and group must be set")]
+#[case("/policies/0/egress/0/services/0/1", json!({"notProtocol": 6, "protocol": {"number": 6}}), "spec.policies[0].egress[0].services[0][1]: exactly one of protocol, notProtocol, icmp and group must be set")]
+#[case("/policies/0/egress/0/services/0/0/protocol/sourcePorts", json!({"names": [{"protocol": 6, "name": "http"}]}), "spec.policies[0].egress[0].services[0][0].protocol.sourcePorts.names: have a meaning for destination ports of ingress rules alone")]
 fn a_node_policy_is_refused(#[case] pointer: &str, #[case] value: Value, #[case] expected: &str) {
     let error = error_with(pointer, value);
     assert_eq!(error.to_string(), expected);
@@ -115,7 +115,7 @@ fn a_slice_is_refused(
 )]
 #[case::group(
     |policy: &mut NodePolicy| policy.groups = [GroupId(1)].into(),
-    "spec.policies[0].ingress[0].services[3].group: unknown group 00000000000000000000000000000002"
+    "spec.policies[0].ingress[0].services[0][3].group.name: unknown group 00000000000000000000000000000002"
 )]
 #[case::profile(
     |policy: &mut NodePolicy| policy.profiles.clear(),

@@ -103,8 +103,8 @@ fn digests_stay_as_they_are() {
         digest::slice(&ports),
     ];
     let expected = [
-        "3c68625ede134104971d12ad3b2ff998",
-        "3351d6ddae341ab49380d58fd5299d78",
+        "d452e7cbe83d3124dd2e5bcef1b86615",
+        "ec7382775669712410d5b9adc03fbfad",
         "be9f35d626be3e61",
         "0555444bf74ce9ac351ec5997b34115b",
         "8537b1763cd1a62dcc7575624c77fba7",

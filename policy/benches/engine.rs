@@ -12,7 +12,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use selvage_policy::compiled::{Action, EndpointKey, PolicyKey, PolicyKind, PortRange};
 use selvage_policy::engine::Engine;
 use selvage_policy::model::{
-    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, Ports, Rule,
+    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
+    Rule,
 };
 use selvage_policy::selector::Selector;
 
@@ -69,8 +70,13 @@ fn policy(size: Size, number: u32) -> Change {
     let app = |app: u32| Selector::equals("app", text("app", app));
     let turn = number / size.namespaces;
     let peers = [
-        Peer::Pods(PodSet { namespaces: Namespaces::Named(home.clone()), pods: app((turn + 1) % 3) }),
         Peer::Pods(PodSet {
+            namespaces: Namespaces::Named(home.clone()),
+            accounts: Selector::All,
+            pods: app((turn + 1) % 3),
+        }),
+        Peer::Pods(PodSet {
+            accounts: Selector::All,
             namespaces: Namespaces::Matching(Selector::equals("team", text("team", number % 500))),
             pods: app(turn % 3),
         }),
@@ -82,7 +88,7 @@ fn policy(size: Size, number: u32) -> Change {
     let rule = |source, destination, port| Rule {
         action: Action::Allow,
         family: None,
-        ports: vec![Ports::Range(6, PortRange { first: port, last: port })],
+        ports: vec![PortTerm::any_of(vec![Ports::Range(6, PortRange { first: port, last: port })])],
         source,
         destination,
     };
@@ -91,9 +97,13 @@ fn policy(size: Size, number: u32) -> Change {
         generation: 1,
         tier: "default".into(),
         order: Order::new(1_000.0),
-        subject: PodSet { namespaces: Namespaces::Named(home.clone()), pods: app(turn % 3) },
-        ingress: Some(vec![rule(Entity { peers: Some(peers.into()) }, Entity::default(), 8080)]),
-        egress: Some(vec![rule(Entity::default(), Entity { peers: Some(vec![block]) }, 443)]),
+        subject: PodSet {
+            namespaces: Namespaces::Named(home.clone()),
+            accounts: Selector::All,
+            pods: app(turn % 3),
+        },
+        ingress: Some(vec![rule(Entity::any_of(peers.into()), Entity::default(), 8080)]),
+        egress: Some(vec![rule(Entity::default(), Entity::any_of(vec![block]), 443)]),
     };
     let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: home, name: text("policy", number) };
     Change::Policy(key, Some(policy))

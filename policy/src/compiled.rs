@@ -25,6 +25,17 @@ pub struct NodePolicy {
     pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
     /// Every group that the rules name, directly or in ports.
     pub groups: BTreeSet<GroupId>,
+    /// What this node masquerades; None where it masquerades nothing.
+    pub masquerade: Option<Masquerade>,
+}
+
+/// Connections from some addresses to none of others get the node's address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Masquerade {
+    /// Where they come from: host bits masked, sorted, none inside another.
+    pub from: Vec<IpNet>,
+    /// Where they must not go to, in the same form: every pool.
+    pub inside: Vec<IpNet>,
 }
 
 /// A pod's place in the cluster.
@@ -135,8 +146,8 @@ pub struct Rule {
     pub action: Action,
     /// Only packets of this family.
     pub family: Option<Family>,
-    /// Which protocols and ports: a packet matches when one entry does, or when there is none at all.
-    pub services: Vec<Service>,
+    /// Conditions on protocol and ports, all of which must hold; one holds when one of its entries does.
+    pub services: Vec<Vec<Service>>,
     /// Terms on the source address, all of which must hold.
     pub source: Vec<AddressTerm>,
     /// Terms on the destination address, all of which must hold.
@@ -190,9 +201,25 @@ pub enum Service {
         /// The type and code must not match; the protocol still must.
         negated: bool,
     },
-    /// Destination address, protocol and port together are a member of a group of kind [`GroupKind::Ports`]: named
+    /// Address, protocol and port of one end together are a member of a group of kind [`GroupKind::Ports`]: named
     /// ports of peers, and the ports of a Service's backends.
-    Group(GroupId),
+    Group {
+        /// The group.
+        group: GroupId,
+        /// Whose address and port.
+        end: End,
+        /// They must be no member. A packet of a protocol without ports is none.
+        negated: bool,
+    },
+}
+
+/// One end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
 }
 
 /// A set of ports.
@@ -252,8 +279,8 @@ impl Policy {
         self.ingress.iter().chain(&self.egress).flat_map(|rule| {
             let terms = rule.source.iter().chain(&rule.destination);
             let addresses = terms.flat_map(|term| &term.groups).copied();
-            let ports = rule.services.iter().filter_map(|service| match service {
-                Service::Group(group) => Some(*group),
+            let ports = rule.services.iter().flatten().filter_map(|service| match service {
+                Service::Group { group, .. } => Some(*group),
                 _ => None,
             });
             addresses.chain(ports)

@@ -143,6 +143,9 @@ impl Engine {
             Change::Pod(key, pod) => self.set_pod(&key, pod),
             Change::Tier(name, tier) => self.set_tier(&name, tier),
             Change::Policy(key, policy) => self.set_policy(key, policy),
+            // No producer yet.
+            Change::ServiceAccount(..) | Change::NetworkSet(..) | Change::Backends(..) | Change::Pool(..) => {
+            }
         }
     }
 

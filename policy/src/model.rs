@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::compiled::{Action, Family, NamedPort, PolicyKey, PortRange};
+use crate::compiled::{Action, End, Family, NamedPort, PolicyKey, PortRange};
 use crate::selector::Selector;
 
 /// Labels of an object.
@@ -56,6 +56,53 @@ pub struct Pod {
     pub named_ports: BTreeMap<NamedPort, BTreeSet<u16>>,
 }
 
+/// An object's place in the cluster; the namespace is empty where the object is cluster-scoped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The object's namespace.
+    pub namespace: Arc<str>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+/// A service account.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceAccount {
+    /// Its labels. [`given::NAME`] is its name, whatever is here.
+    pub labels: Labels,
+}
+
+/// A NetworkSet, or a GlobalNetworkSet where its key names no namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkSet {
+    /// Its labels. [`given::NAMESPACE`] is its namespace, if it has one, whatever is here.
+    pub labels: Labels,
+    /// Its networks, host bits masked; they may overlap.
+    pub nets: Vec<IpNet>,
+}
+
+/// What one EndpointSlice says of a Service's backends: every address with every port, ready or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backends {
+    /// The Service's name; its namespace is the slice's.
+    pub service: Arc<str>,
+    /// Addresses of the endpoints, canonical.
+    pub addresses: BTreeSet<IpAddr>,
+    /// IANA protocol and port.
+    pub ports: BTreeSet<(u8, u16)>,
+}
+
+/// A network that pods get their addresses from. A disabled one is none the less a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The network, host bits masked.
+    pub net: IpNet,
+    /// What leaves all pools from this one is given its node's address.
+    pub nat_outgoing: bool,
+    /// The nodes that do so.
+    pub nodes: Selector,
+}
+
 /// A tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tier {
@@ -88,11 +135,14 @@ pub struct Policy {
     pub egress: Option<Vec<Rule>>,
 }
 
-/// Pods, by namespace and by label.
+/// Pods, by namespace, by service account and by label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodSet {
     /// In which namespaces.
     pub namespaces: Namespaces,
+    /// Which service accounts they run as, by the account's labels and [`given::NAME`]. An account without an object
+    /// has no other label.
+    pub accounts: Selector,
     /// Which pods there.
     pub pods: Selector,
 }
@@ -106,28 +156,45 @@ pub enum Namespaces {
     Matching(Selector),
 }
 
-/// A rule. `source` and `destination` are the two ends; for NetworkPolicy the judged endpoint's own end is
-/// [`Entity::default`], which matches anything.
+/// NetworkSets by label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetSelection {
+    /// The NetworkSets of these namespaces; None means the GlobalNetworkSets.
+    pub namespaces: Option<Namespaces>,
+    /// Which of them.
+    pub sets: Selector,
+}
+
+/// A rule: a packet matches when every part does. `source` and `destination` are the two ends; for NetworkPolicy the
+/// judged endpoint's own end is [`Entity::default`], which matches anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// What happens to a packet that matches.
     pub action: Action,
     /// Only packets of this family.
     pub family: Option<Family>,
-    /// Protocols and ports, any of which must match; an empty list means every one. A rule all of whose ports were
-    /// unreadable carries [`Ports::Nothing`].
-    pub ports: Vec<Ports>,
+    /// Conditions on protocol and ports, all of which must hold.
+    pub ports: Vec<PortTerm>,
     /// Where from.
     pub source: Entity,
     /// Where to.
     pub destination: Entity,
 }
 
-/// One end of a rule.
+/// One end of a rule: conditions on its address, all of which must hold. Without one any address matches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entity {
-    /// Any of these peers; None means any address at all, an empty list means none.
-    pub peers: Option<Vec<Peer>>,
+    /// The conditions.
+    pub terms: Vec<PeerTerm>,
+}
+
+/// One condition on an address: one of the peers contains it, or, negated, none does. Without a peer none does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTerm {
+    /// No peer may contain the address.
+    pub negated: bool,
+    /// The peers.
+    pub peers: Vec<Peer>,
 }
 
 /// One peer.
@@ -142,19 +209,41 @@ pub enum Peer {
     },
     /// Pods by label.
     Pods(PodSet),
-    /// What could not be read: matches nothing.
+    /// Networks of sets by label.
+    Sets(SetSelection),
+    /// The addresses of a Service's backends.
+    Backends(Key),
+    /// The addresses of nodes by label.
+    Nodes(Selector),
+    /// What could not be read: contains nothing.
     Nothing,
 }
 
-/// One entry of a rule's ports.
+/// One condition on protocol and ports: one of the entries holds, or, negated, none does. Without an entry none does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortTerm {
+    /// Whose port is looked at.
+    pub end: End,
+    /// No entry may hold.
+    pub negated: bool,
+    /// The entries.
+    pub ports: Vec<Ports>,
+}
+
+/// One entry of a [`PortTerm`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ports {
-    /// Every port of this protocol (IANA number); for protocols without ports, the protocol.
+    /// Every port of this protocol (IANA number); for protocols without ports, the protocol. 1 is IPv4's ICMP alone,
+    /// 58 IPv6's.
     Protocol(u8),
     /// Ports of this protocol by number, inclusive.
     Range(u8, PortRange),
-    /// The container port of that name and protocol, on the destination pod.
+    /// The container port of that name and protocol, on the pod at that end.
     Named(NamedPort),
+    /// ICMP (1) or ICMPv6 (58) by type and code; any code where None.
+    Icmp(u8, u8, Option<u8>),
+    /// The address, protocol and port of one of a Service's backends.
+    Backends(Key),
     /// What could not be read: matches nothing.
     Nothing,
 }
@@ -172,6 +261,42 @@ pub enum Change {
     Tier(Arc<str>, Option<Tier>),
     /// A policy.
     Policy(PolicyKey, Option<Policy>),
+    /// A service account.
+    ServiceAccount(Key, Option<ServiceAccount>),
+    /// A NetworkSet or GlobalNetworkSet.
+    NetworkSet(Key, Option<NetworkSet>),
+    /// An EndpointSlice of a Service.
+    Backends(Key, Option<Backends>),
+    /// An IPPool by name.
+    Pool(Arc<str>, Option<Pool>),
+}
+
+/// Labels that objects have by what they are. The keys are none that an object could carry itself, so that nobody can
+/// forge them; the edge reads `projectcalico.org/...` and `selvage.io/...` in our own selectors as these, and in no
+/// others.
+pub mod given {
+    /// The namespace's name, of pods and NetworkSets.
+    pub const NAMESPACE: &str = "@namespace";
+    /// The service account's name, of pods.
+    pub const SERVICE_ACCOUNT: &str = "@serviceaccount";
+    /// `k8s`, of pods.
+    pub const ORCHESTRATOR: &str = "@orchestrator";
+    /// The object's own name, of namespaces and service accounts.
+    pub const NAME: &str = "@name";
+}
+
+impl Entity {
+    /// The end of a NetworkPolicy rule: any of these peers.
+    pub fn any_of(peers: Vec<Peer>) -> Self {
+        Self { terms: vec![PeerTerm { negated: false, peers }] }
+    }
+}
+
+impl PortTerm {
+    /// The ports of a NetworkPolicy rule: any of these at the destination.
+    pub fn any_of(ports: Vec<Ports>) -> Self {
+        Self { end: End::Destination, negated: false, ports }
+    }
 }
 
 impl Order {

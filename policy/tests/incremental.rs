@@ -56,6 +56,10 @@ proptest! {
             Change::Pod(key, _) => Change::Pod(key, None),
             Change::Tier(key, _) => Change::Tier(key, None),
             Change::Policy(key, _) => Change::Policy(key, None),
+            Change::ServiceAccount(key, _) => Change::ServiceAccount(key, None),
+            Change::NetworkSet(key, _) => Change::NetworkSet(key, None),
+            Change::Backends(key, _) => Change::Backends(key, None),
+            Change::Pool(key, _) => Change::Pool(key, None),
         });
         follow(&mut incremental, &mut seen, &gone.collect::<Vec<_>>(), every);
         prop_assert_eq!(seen, Snapshot::default());

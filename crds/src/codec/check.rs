@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvage_policy::compiled::{
-    Action, AddressTerm, Endpoint, GroupId, GroupKind, Member, NodePolicy, Policy, PortMatch, Profile, Rule,
-    Service, TierStep,
+    Action, AddressTerm, Endpoint, GroupId, GroupKind, Masquerade, Member, NodePolicy, Policy, PortMatch,
+    Profile, Rule, Service, TierStep,
 };
 
 use super::{CodecError, Problem, each};
@@ -25,6 +25,11 @@ pub(super) fn node_policy(policy: &NodePolicy) -> Result<(), CodecError> {
     each("endpoints", policy.endpoints.values(), |endpoint| self::endpoint(endpoint, policy))?;
     each("profiles", policy.profiles.values(), |profile| self::profile(profile, policy))?;
     each("policies", policy.policies.values(), |content| one_policy(content, &policy.groups))?;
+    if let Some(Masquerade { from, inside }) = &policy.masquerade {
+        nets("from", from)
+            .and_then(|()| nets("inside", inside))
+            .map_err(|error| error.within("masquerade"))?;
+    }
     Ok(())
 }
 
@@ -94,15 +99,20 @@ fn one_policy(policy: &Policy, groups: &BTreeSet<GroupId>) -> Result<(), CodecEr
 }
 
 fn rule(rule: &Rule, groups: &BTreeSet<GroupId>, ingress: bool) -> Result<(), CodecError> {
-    each("services", &rule.services, |service| self::service(service, groups, ingress))?;
+    each("services", &rule.services, |any| each("", any, |service| self::service(service, groups, ingress)))?;
     each("source", &rule.source, |term| self::term(term, groups))?;
     each("destination", &rule.destination, |term| self::term(term, groups))?;
     Ok(())
 }
 
+/// Merged networks.
+fn nets(field: &str, nets: &[IpNet]) -> Result<(), CodecError> {
+    each(field, nets, masked)?;
+    ordered(field, nets, |before, after| before < after && !before.contains(after))
+}
+
 fn term(term: &AddressTerm, groups: &BTreeSet<GroupId>) -> Result<(), CodecError> {
-    each("nets", &term.nets, masked)?;
-    ordered("nets", &term.nets, |before, after| before < after && !before.contains(after))?;
+    nets("nets", &term.nets)?;
     each("groups", &term.groups, |group| listed(group, groups))?;
     ordered("groups", &term.groups, |before, after| before < after)
 }
@@ -124,7 +134,9 @@ fn service(service: &Service, groups: &BTreeSet<GroupId>, ingress: bool) -> Resu
         Service::Icmp { .. } => {
             Err(Problem::Meaningless("must be 1 (ICMP) or 58 (ICMPv6)").at("protocol").within("icmp"))
         }
-        Service::Group(group) => listed(group, groups).map_err(|problem| problem.at("group")),
+        Service::Group { group, .. } => {
+            listed(group, groups).map_err(|problem| problem.at("name").within("group"))
+        }
     }
 }
 

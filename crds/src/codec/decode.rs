@@ -7,7 +7,7 @@ use selvage_policy::compiled::{self, PolicyKey};
 
 use super::{CodecError, Problem, each, text};
 use crate::address_group::{AddressGroupSpec, Slice};
-use crate::node_policy::{Endpoint, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
+use crate::node_policy::{Endpoint, Masquerade, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
 use crate::rules::{AddressTerm, PortMatch, PortName, Rule, Service};
 
 pub(super) fn node_policy(node: &str, spec: &NodePolicySpec) -> Result<compiled::NodePolicy, CodecError> {
@@ -20,7 +20,15 @@ pub(super) fn node_policy(node: &str, spec: &NodePolicySpec) -> Result<compiled:
         profiles: map("profiles", each("profiles", &spec.profiles, |content| profile(content, &keys))?)?,
         policies: map("policies", policies)?,
         groups: set("groups", groups)?,
+        masquerade: spec.masquerade.as_ref().map(masquerade).transpose()?,
     })
+}
+
+fn masquerade(wanted: &Masquerade) -> Result<compiled::Masquerade, CodecError> {
+    let nets = |field, nets| each(field, nets, |net: &String| text::net(net));
+    let both = nets("from", &wanted.from).and_then(|from| Ok((from, nets("inside", &wanted.inside)?)));
+    let (from, inside) = both.map_err(|error: CodecError| error.within("masquerade"))?;
+    Ok(compiled::Masquerade { from, inside })
 }
 
 pub(super) fn slice(spec: &AddressGroupSpec) -> Result<Slice, CodecError> {
@@ -98,7 +106,7 @@ fn rule(rule: &Rule) -> Result<compiled::Rule, CodecError> {
     Ok(compiled::Rule {
         action: text::action(&rule.action).map_err(|problem| problem.at("action"))?,
         family: family.map_err(|problem| problem.at("family"))?,
-        services: each("services", &rule.services, service)?,
+        services: each("services", &rule.services, |any| each("", any, service))?,
         source: each("source", &rule.source, term)?,
         destination: each("destination", &rule.destination, term)?,
     })
@@ -139,7 +147,9 @@ fn service(service: &Service) -> Result<compiled::Service, CodecError> {
             })
         }
         Service { protocol: None, not_protocol: None, icmp: None, group: Some(group) } => {
-            text::group(group).map(compiled::Service::Group).map_err(|problem| problem.at("group"))
+            let end = if group.source { compiled::End::Source } else { compiled::End::Destination };
+            let name = text::group(&group.name).map_err(|problem| problem.at("name").within("group"))?;
+            Ok(compiled::Service::Group { group: name, end, negated: group.negated })
         }
         _ => {
             Err(Problem::Meaningless("exactly one of protocol, notProtocol, icmp and group must be set")

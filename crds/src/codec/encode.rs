@@ -6,8 +6,8 @@ use selvage_policy::compiled::{self, PolicyKey};
 
 use super::{CodecError, FORMAT, Problem, each, text};
 use crate::address_group::{AddressGroupSpec, Slice};
-use crate::node_policy::{Endpoint, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
-use crate::rules::{AddressTerm, Icmp, PortMatch, PortName, Protocol, Rule, Service};
+use crate::node_policy::{Endpoint, Masquerade, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
+use crate::rules::{AddressTerm, GroupMatch, Icmp, PortMatch, PortName, Protocol, Rule, Service};
 use crate::{Basis, digest};
 
 pub(super) fn node_policy(
@@ -26,6 +26,10 @@ pub(super) fn node_policy(
         profiles: each("profiles", &policy.profiles, |(id, content)| profile(*id, content, &indices))?,
         policies: policy.policies.iter().map(|(key, content)| one_policy(key, content)).collect(),
         groups: policy.groups.iter().map(ToString::to_string).collect(),
+        masquerade: policy.masquerade.as_ref().map(|wanted| Masquerade {
+            from: wanted.from.iter().map(ToString::to_string).collect(),
+            inside: wanted.inside.iter().map(ToString::to_string).collect(),
+        }),
     })
 }
 
@@ -98,7 +102,7 @@ fn rule(rule: &compiled::Rule) -> Rule {
     Rule {
         action: text::print_action(rule.action).to_owned(),
         family: rule.family.map(|family| text::print_family(family).to_owned()),
-        services: rule.services.iter().map(service).collect(),
+        services: rule.services.iter().map(|any| any.iter().map(service).collect()).collect(),
         source: rule.source.iter().map(term).collect(),
         destination: rule.destination.iter().map(term).collect(),
     }
@@ -129,7 +133,14 @@ fn service(service: &compiled::Service) -> Service {
             icmp: Some(Icmp { protocol: *protocol, kind: *kind, code: *code, negated: *negated }),
             ..Service::default()
         },
-        compiled::Service::Group(group) => Service { group: Some(group.to_string()), ..Service::default() },
+        compiled::Service::Group { group, end, negated } => Service {
+            group: Some(GroupMatch {
+                name: group.to_string(),
+                source: *end == compiled::End::Source,
+                negated: *negated,
+            }),
+            ..Service::default()
+        },
     }
 }
 

@@ -179,7 +179,7 @@ impl CodecError {
     }
 
     fn within_item(mut self, field: &str, index: usize) -> Self {
-        let separator = if self.path.is_empty() { "" } else { "." };
+        let separator = if self.path.starts_with('[') || self.path.is_empty() { "" } else { "." };
         self.path = format!("{field}[{index}]{separator}{}", self.path);
         self
     }

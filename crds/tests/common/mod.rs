@@ -27,8 +27,10 @@ pub fn node_policy() -> impl Strategy<Value = NodePolicy> {
         let policies = vec(policy(known).prop_map(Arc::new), keys.len());
         let profiles = vec(profile(key_list), ids.len());
         let endpoints = btree_map(endpoint_key(), endpoint(id_list), 0..4);
-        (policies, profiles, endpoints).prop_map(move |(policies, profiles, endpoints)| NodePolicy {
+        let all = (policies, profiles, endpoints, option::of(masquerade()));
+        all.prop_map(move |(policies, profiles, endpoints, masquerade)| NodePolicy {
             node: node.clone(),
+            masquerade,
             endpoints,
             profiles: ids.iter().copied().zip(profiles).collect(),
             policies: keys.iter().cloned().zip(policies).collect(),
@@ -76,12 +78,12 @@ pub fn everything() -> NodePolicy {
     let rule = |action| Rule {
         action,
         family: Some(Family::V6),
-        services: vec![
+        services: vec![vec![
             Service::Protocol { protocol: 17, source_ports: Some(ports(&[])), destination_ports: None },
             Service::NotProtocol(132),
             Service::Icmp { protocol: 1, kind: 8, code: Some(0), negated: true },
-            Service::Group(group(2)),
-        ],
+            Service::Group { group: group(2), end: End::Source, negated: true },
+        ]],
         source: vec![
             AddressTerm { negated: false, nets: vec![net("10.0.0.0/8"), net("fd00::/64")], groups: vec![] },
             AddressTerm { negated: true, nets: vec![], groups: vec![group(1), group(2)] },
@@ -89,11 +91,11 @@ pub fn everything() -> NodePolicy {
         destination: vec![AddressTerm { negated: true, nets: vec![net("192.168.0.0/24")], groups: vec![] }],
     };
     let mut ingress = rule(Action::Deny);
-    ingress.services.push(Service::Protocol {
+    ingress.services.push(vec![Service::Protocol {
         protocol: 6,
         source_ports: None,
         destination_ports: Some(ports(&[&http])),
-    });
+    }]);
     let first = Policy {
         uid: "uid-1".into(),
         generation: 3,
@@ -133,6 +135,10 @@ pub fn everything() -> NodePolicy {
         profiles: BTreeMap::from([(ProfileId(7), profile), (ProfileId(8), Profile::default())]),
         policies: BTreeMap::from([(a, Arc::new(first)), (b, Arc::new(second))]),
         groups: [group(1), group(2)].into(),
+        masquerade: Some(Masquerade {
+            from: vec![net("10.244.0.0/16")],
+            inside: vec![net("10.244.0.0/16"), net("fd00::/64")],
+        }),
     }
 }
 
@@ -209,7 +215,7 @@ fn policy(groups: Vec<GroupId>) -> impl Strategy<Value = Policy> {
 fn rule(groups: Vec<GroupId>, ingress: bool) -> impl Strategy<Value = Rule> {
     let actions = select(vec![Action::Allow, Action::Deny, Action::Pass, Action::Log]);
     let family = option::of(select(vec![Family::V4, Family::V6]));
-    let services = vec(service(groups.clone(), ingress), 0..3);
+    let services = vec(vec(service(groups.clone(), ingress), 0..3), 0..3);
     (actions, family, services, vec(term(groups.clone()), 0..3), vec(term(groups), 0..3)).prop_map(
         |(action, family, services, source, destination)| Rule {
             action,
@@ -238,7 +244,8 @@ fn service(groups: Vec<GroupId>, ingress: bool) -> impl Strategy<Value = Service
         any::<u8>().prop_map(Service::NotProtocol),
         (select(vec![1u8, 58]), any::<u8>(), option::of(any::<u8>()), any::<bool>())
             .prop_map(|(protocol, kind, code, negated)| Service::Icmp { protocol, kind, code, negated }),
-        select(groups).prop_map(Service::Group),
+        (select(groups), select(vec![End::Source, End::Destination]), any::<bool>())
+            .prop_map(|(group, end, negated)| Service::Group { group, end, negated }),
     ]
 }
 
@@ -258,10 +265,22 @@ fn named_port() -> impl Strategy<Value = NamedPort> {
 }
 
 fn term(groups: Vec<GroupId>) -> impl Strategy<Value = AddressTerm> {
-    (any::<bool>(), vec(net(), 0..4), btree_set(select(groups), 0..3)).prop_map(|(negated, nets, groups)| {
+    (any::<bool>(), nets(), btree_set(select(groups), 0..3)).prop_map(|(negated, nets, groups)| AddressTerm {
+        negated,
+        nets,
+        groups: groups.into_iter().collect(),
+    })
+}
+
+fn masquerade() -> impl Strategy<Value = Masquerade> {
+    (nets(), nets()).prop_map(|(from, inside)| Masquerade { from, inside })
+}
+
+fn nets() -> impl Strategy<Value = Vec<IpNet>> {
+    vec(net(), 0..4).prop_map(|nets| {
         let mut nets = IpNet::aggregate(&nets);
         nets.sort();
-        AddressTerm { negated, nets, groups: groups.into_iter().collect() }
+        nets
     })
 }
 

@@ -58,5 +58,10 @@ pub(super) fn unreadable_slices<'a>(
 
 fn names(rule: &Rule, group: GroupId) -> bool {
     let in_terms = rule.source.iter().chain(&rule.destination).any(|term| term.groups.contains(&group));
-    in_terms || rule.services.iter().any(|service| matches!(service, Service::Group(g) if *g == group))
+    in_terms
+        || rule
+            .services
+            .iter()
+            .flatten()
+            .any(|service| matches!(service, Service::Group { group: g, .. } if *g == group))
 }

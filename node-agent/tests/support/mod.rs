@@ -280,6 +280,7 @@ pub fn node_policy(pods: &[(&str, &str, &str)], groups: &[GroupId]) -> NodePolic
         addresses: if address.is_empty() { Vec::new() } else { vec![address.parse().unwrap()] },
     };
     NodePolicy {
+        masquerade: None,
         node: "node-1".into(),
         endpoints: pods.iter().map(|(name, uid, address)| (pod(name), endpoint(uid, address))).collect(),
         profiles: [(ProfileId(1), profile)].into(),

@@ -27,7 +27,7 @@ pub(super) fn peers(
             Peer::Nothing
         })
     };
-    Entity { peers: Some(given.iter().enumerate().map(entry).collect()) }
+    Entity::any_of(given.iter().enumerate().map(entry).collect())
 }
 
 fn one(
@@ -50,7 +50,7 @@ fn one(
                 None => Selector::All,
                 Some(given) => selector(&format!("{path}.podSelector"), given)?,
             };
-            Ok(Peer::Pods(PodSet { namespaces, pods }))
+            Ok(Peer::Pods(PodSet { namespaces, accounts: Selector::All, pods }))
         }
     }
 }

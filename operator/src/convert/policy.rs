@@ -59,7 +59,7 @@ pub fn network_policy(object: &NetworkPolicy) -> Option<Converted> {
         generation,
         tier: TIER.into(),
         order: Order::new(ORDER),
-        subject: PodSet { namespaces: Namespaces::Named(namespace.clone()), pods },
+        subject: PodSet { namespaces: Namespaces::Named(namespace.clone()), accounts: Selector::All, pods },
         ingress,
         egress,
     });

@@ -3,7 +3,7 @@
 use k8s_openapi::api::networking::v1::NetworkPolicyPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use selvage_policy::compiled::{NamedPort, PortRange};
-use selvage_policy::model::Ports;
+use selvage_policy::model::{PortTerm, Ports};
 
 use super::{Issue, Reason};
 
@@ -18,14 +18,23 @@ pub(super) fn protocol(name: Option<&str>) -> Option<u8> {
 }
 
 /// Reads a rule's ports. No entry means every protocol; an entry that can't be read matches nothing.
-pub(super) fn ports(path: &str, given: Option<&[NetworkPolicyPort]>, issues: &mut Vec<Issue>) -> Vec<Ports> {
+pub(super) fn ports(
+    path: &str,
+    given: Option<&[NetworkPolicyPort]>,
+    issues: &mut Vec<Issue>,
+) -> Vec<PortTerm> {
     let entry = |(index, port)| {
         one(&format!("{path}.ports[{index}]"), port).unwrap_or_else(|issue| {
             issues.push(issue);
             Ports::Nothing
         })
     };
-    given.unwrap_or_default().iter().enumerate().map(entry).collect()
+    let given = given.unwrap_or_default();
+    if given.is_empty() {
+        Vec::new()
+    } else {
+        vec![PortTerm::any_of(given.iter().enumerate().map(entry).collect())]
+    }
 }
 
 fn one(path: &str, given: &NetworkPolicyPort) -> Result<Ports, Issue> {

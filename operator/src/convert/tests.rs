@@ -39,11 +39,11 @@ fn ports_of(ports: Value) -> (Vec<Ports>, Vec<(String, Reason)>) {
     let found = issues(&converted).into_iter().map(|(path, reason)| (path.to_owned(), reason)).collect();
     let mut rules = converted.policy.unwrap().egress.unwrap();
     assert_eq!(rules.len(), 1);
-    (rules.remove(0).ports, found)
+    (rules.remove(0).ports.into_iter().flat_map(|term| term.ports).collect(), found)
 }
 
 fn peers(peers: impl IntoIterator<Item = Peer>) -> Entity {
-    Entity { peers: Some(peers.into_iter().collect()) }
+    Entity::any_of(peers.into_iter().collect())
 }
 
 fn net(net: &str) -> Peer {
@@ -57,7 +57,11 @@ fn who_it_is() {
     let policy = converted.policy.unwrap();
     assert_eq!((&*policy.uid, policy.generation, &*policy.tier), ("u", 3, "default"));
     assert_eq!(policy.order.map(selvage_policy::model::Order::get), Some(1000.0));
-    let subject = PodSet { namespaces: Namespaces::Named("ns".into()), pods: Selector::equals("app", "db") };
+    let subject = PodSet {
+        namespaces: Namespaces::Named("ns".into()),
+        accounts: Selector::All,
+        pods: Selector::equals("app", "db"),
+    };
     assert_eq!(policy.subject, subject);
 }
 
@@ -143,7 +147,7 @@ fn the_judged_end_is_free() {
 fn pod_peers(#[case] peer: Value, #[case] namespaces: Namespaces, #[case] pods: Selector) {
     let (source, issues) = source(json!([peer]));
     assert_eq!(issues, []);
-    assert_eq!(source, peers([Peer::Pods(PodSet { namespaces, pods })]));
+    assert_eq!(source, peers([Peer::Pods(PodSet { namespaces, accounts: Selector::All, pods })]));
 }
 
 #[rstest]

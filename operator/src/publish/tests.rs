@@ -58,6 +58,7 @@ impl World {
     /// A policy that lets `web` reach `db`.
     fn policy(&mut self, there: bool) {
         let set = |app: &str| PodSet {
+            accounts: Selector::All,
             namespaces: Namespaces::Named("a".into()),
             pods: Selector::equals("app", app),
         };
@@ -65,7 +66,7 @@ impl World {
             action: selvage_policy::compiled::Action::Allow,
             family: None,
             ports: vec![],
-            source: Entity { peers: Some(vec![Peer::Pods(set("web"))]) },
+            source: Entity::any_of(vec![Peer::Pods(set("web"))]),
             destination: Entity::default(),
         };
         let policy = model::Policy {

@@ -36,7 +36,7 @@ impl GroupSpec {
 impl PodSet {
     /// Pods everywhere.
     pub fn all() -> Self {
-        Self { namespaces: Namespaces::Matching(Selector::All), pods: Selector::All }
+        Self { namespaces: Namespaces::Matching(Selector::All), accounts: Selector::All, pods: Selector::All }
     }
 
     /// The canonical form; None where no pod can match.
@@ -52,9 +52,11 @@ impl PodSet {
             },
         };
         let nothing = Selector::nothing();
-        let pods = self.pods.canonical();
-        let possible = pods != nothing && !matches!(&namespaces, Namespaces::Matching(s) if *s == nothing);
-        possible.then_some(Self { namespaces, pods })
+        let (accounts, pods) = (self.accounts.canonical(), self.pods.canonical());
+        let possible = pods != nothing
+            && accounts != nothing
+            && !matches!(&namespaces, Namespaces::Matching(s) if *s == nothing);
+        possible.then_some(Self { namespaces, accounts, pods })
     }
 }
 
@@ -64,6 +66,9 @@ impl fmt::Display for PodSet {
         match &self.namespaces {
             Namespaces::Named(name) => write!(f, "namespace {}", Quoted(name))?,
             Namespaces::Matching(selector) => write!(f, "namespaces {selector}")?,
+        }
+        if self.accounts != Selector::All {
+            write!(f, "\naccounts {}", self.accounts)?;
         }
         write!(f, "\npods {}", self.pods)
     }

@@ -31,7 +31,8 @@ pub(crate) fn compile(policy: &model::Policy) -> Compiled {
     let mut rules = RuleCompiler::default();
     let ingress = policy.ingress.as_deref().unwrap_or_default();
     let egress = policy.egress.as_deref().unwrap_or_default();
-    let names: BTreeSet<NamedPort> = ingress.iter().flat_map(|rule| &rule.ports).filter_map(named).collect();
+    let names: BTreeSet<NamedPort> =
+        ingress.iter().flat_map(|rule| &rule.ports).flat_map(|term| &term.ports).filter_map(named).collect();
     let policy = compiled::Policy {
         uid: policy.uid.clone(),
         generation: policy.generation,

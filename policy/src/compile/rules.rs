@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::group::GroupSpec;
 use super::nets::{merge, subtract};
 use super::services::{Resolver, Services};
-use crate::compiled::{AddressTerm, GroupId, NamedPort, Rule, Service};
+use crate::compiled::{self, AddressTerm, GroupId, NamedPort, Rule, Service};
 use crate::model::{self, Peer, PodSet};
 
 /// Compiles rules of one policy and collects the groups that they name.
@@ -34,14 +34,20 @@ impl RuleCompiler {
     }
 
     fn rule(&mut self, rule: &model::Rule, resolver: Resolver, compiled: &mut Vec<Rule>) {
-        let Services { plain, named, nothing } = Services::of(&rule.ports, resolver);
+        let ports: Option<&[model::Ports]> = match rule.ports.as_slice() {
+            [] => None,
+            [term] if !term.negated && term.end == compiled::End::Destination => Some(&term.ports),
+            _ => return,
+        };
+        let Services { plain, named, nothing } = Services::of(ports, resolver);
         let (source, destination) = (End::of(&rule.source), End::of(&rule.destination));
         if nothing || [&source, &destination].into_iter().flatten().any(End::is_empty) {
             return;
         }
         let source: Vec<AddressTerm> = source.iter().map(|end| self.term(end)).collect();
-        let mut push = |services, destination| {
+        let mut push = |services: Vec<Service>, destination| {
             let (action, family, source) = (rule.action, rule.family, source.clone());
+            let services = if services.is_empty() { Vec::new() } else { vec![services] };
             compiled.push(Rule { action, family, services, source, destination });
         };
         if named.is_empty() || !plain.is_empty() {
@@ -77,7 +83,8 @@ impl RuleCompiler {
                 groups.insert(self.group(GroupSpec { pods: pods.clone(), port: Some(name.clone()) }));
             }
         }
-        groups.into_iter().map(Service::Group).collect()
+        let service = |group| Service::Group { group, end: compiled::End::Destination, negated: false };
+        groups.into_iter().map(service).collect()
     }
 
     fn group(&mut self, spec: GroupSpec) -> GroupId {
@@ -92,11 +99,11 @@ impl End {
     fn of(entity: &model::Entity) -> Option<Self> {
         let mut nets = Vec::new();
         let mut pods = BTreeSet::new();
-        for peer in entity.peers.as_ref()? {
+        for peer in entity.terms.first().map(|term| &term.peers)? {
             match peer {
                 Peer::Block { net, except } => nets.extend(subtract(*net, except)),
                 Peer::Pods(set) => pods.extend(set.clone().canonical()),
-                Peer::Nothing => {}
+                Peer::Sets(_) | Peer::Backends(_) | Peer::Nodes(_) | Peer::Nothing => {}
             }
         }
         Some(Self { nets: merge(nets), pods: pods.into_iter().collect() })

@@ -32,9 +32,9 @@ struct Merged {
 }
 
 impl Services {
-    pub(crate) fn of(ports: &[Ports], resolver: Resolver) -> Self {
+    pub(crate) fn of(ports: Option<&[Ports]>, resolver: Resolver) -> Self {
         let mut protocols: BTreeMap<u8, Merged> = BTreeMap::new();
-        for entry in ports {
+        for entry in ports.unwrap_or_default() {
             match entry {
                 Ports::Protocol(protocol) => protocols.entry(*protocol).or_default().every = true,
                 Ports::Range(protocol, range) if range.first <= range.last => {
@@ -43,10 +43,10 @@ impl Services {
                 Ports::Named(name) => {
                     protocols.entry(name.protocol).or_default().names.insert(name.clone());
                 }
-                Ports::Range(..) | Ports::Nothing => {}
+                Ports::Range(..) | Ports::Icmp(..) | Ports::Backends(_) | Ports::Nothing => {}
             }
         }
-        let nothing = !ports.is_empty() && protocols.is_empty();
+        let nothing = ports.is_some() && protocols.is_empty();
         let mut services = Self { plain: Vec::new(), named: BTreeSet::new(), nothing };
         for (protocol, merged) in protocols {
             services.add(protocol, merged, resolver);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn ranges(ports: &[Ports]) -> Vec<(u16, u16)> {
-        match Services::of(ports, Resolver::Endpoint).plain.as_slice() {
+        match Services::of(Some(ports), Resolver::Endpoint).plain.as_slice() {
             [Service::Protocol { destination_ports: Some(ports), .. }] => {
                 ports.ranges.iter().map(|range| (range.first, range.last)).collect()
             }
@@ -112,13 +112,14 @@ mod tests {
 
     #[test]
     fn a_range_that_ends_before_it_starts_matches_nothing() {
-        assert!(Services::of(&[range(81, 80)], Resolver::Endpoint).nothing);
+        assert!(Services::of(Some(&[range(81, 80)]), Resolver::Endpoint).nothing);
     }
 
     #[test]
     fn a_whole_protocol_covers_its_ports_and_names() {
         let name = NamedPort { protocol: 6, name: "web".into() };
-        let services = Services::of(&[range(80, 80), Ports::Named(name), Ports::Protocol(6)], Resolver::Peer);
+        let services =
+            Services::of(Some(&[range(80, 80), Ports::Named(name), Ports::Protocol(6)]), Resolver::Peer);
         let whole = Service::Protocol { protocol: 6, source_ports: None, destination_ports: None };
         assert_eq!(services.plain, [whole]);
         assert!(services.named.is_empty());

@@ -117,6 +117,6 @@ impl Engine {
         }
         let groups = policies.values().flat_map(|policy| policy.groups()).collect();
         let endpoints = endpoints.into_iter().collect();
-        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups }
+        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups, masquerade: None }
     }
 }

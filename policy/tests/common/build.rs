@@ -7,7 +7,8 @@ use std::sync::Arc;
 use selvage_policy::compiled::{Action, EndpointKey, NamedPort, PolicyKey, PolicyKind, PortRange};
 use selvage_policy::engine::{Delta, Engine};
 use selvage_policy::model::{
-    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, Ports, Rule, Tier,
+    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
+    Rule, Tier,
 };
 use selvage_policy::selector::Selector;
 
@@ -232,15 +233,15 @@ pub trait RuleExt {
 
 impl RuleExt for Rule {
     fn from(self, peers: impl IntoIterator<Item = Peer>) -> Self {
-        Self { source: Entity { peers: Some(peers.into_iter().collect()) }, ..self }
+        Self { source: Entity::any_of(peers.into_iter().collect()), ..self }
     }
 
     fn to(self, peers: impl IntoIterator<Item = Peer>) -> Self {
-        Self { destination: Entity { peers: Some(peers.into_iter().collect()) }, ..self }
+        Self { destination: Entity::any_of(peers.into_iter().collect()), ..self }
     }
 
     fn ports(self, ports: impl IntoIterator<Item = Ports>) -> Self {
-        Self { ports: ports.into_iter().collect(), ..self }
+        Self { ports: vec![PortTerm::any_of(ports.into_iter().collect())], ..self }
     }
 }
 
@@ -250,12 +251,12 @@ pub fn all_pods() -> PodSet {
 
 /// Pods of one namespace.
 pub fn pods_in(namespace: &str, pods: Selector) -> PodSet {
-    PodSet { namespaces: Namespaces::Named(namespace.into()), pods }
+    PodSet { namespaces: Namespaces::Named(namespace.into()), accounts: Selector::All, pods }
 }
 
 /// Pods of the namespaces that a selector matches.
 pub fn pods_where(namespaces: Selector, pods: Selector) -> PodSet {
-    PodSet { namespaces: Namespaces::Matching(namespaces), pods }
+    PodSet { namespaces: Namespaces::Matching(namespaces), accounts: Selector::All, pods }
 }
 
 pub fn block(net: &str, except: &[&str]) -> Peer {

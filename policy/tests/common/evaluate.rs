@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use selvage_policy::compiled::{
-    Action, AddressTerm, EndpointKey, Family, Member, NodePolicy, PortMatch, Profile, Rule, Service,
+    Action, AddressTerm, End, EndpointKey, Family, Member, NodePolicy, PortMatch, Profile, Rule, Service,
 };
 
 use super::oracle::{Direction, Packet};
@@ -49,8 +49,10 @@ fn matches(snapshot: &Snapshot, profile: &Profile, rule: &Rule, packet: &Packet)
     rule.family.is_none_or(|wanted| wanted == family)
         && rule.source.iter().all(|term| lies_in(snapshot, term, packet.source))
         && rule.destination.iter().all(|term| lies_in(snapshot, term, packet.destination))
-        && (rule.services.is_empty()
-            || rule.services.iter().any(|service| serves(snapshot, profile, service, packet)))
+        && rule
+            .services
+            .iter()
+            .all(|any| any.iter().any(|service| serves(snapshot, profile, service, packet)))
 }
 
 fn lies_in(snapshot: &Snapshot, term: &AddressTerm, address: IpAddr) -> bool {
@@ -71,7 +73,7 @@ fn serves(snapshot: &Snapshot, profile: &Profile, service: &Service, packet: &Pa
             *protocol == packet.protocol
                 && destination_ports.as_ref().is_none_or(|ports| in_ports(profile, ports, packet))
         }
-        Service::Group(id) => {
+        Service::Group { group: id, end: End::Destination, negated: false } => {
             let member = Member::Port(packet.destination, packet.protocol, packet.port);
             snapshot.groups[id].members.contains(&member)
         }

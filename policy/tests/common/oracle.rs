@@ -93,7 +93,10 @@ fn matches(world: &World, judged: &EndpointKey, direction: Direction, rule: &Rul
     rule.family.is_none_or(|wanted| wanted == family)
         && end(world, &rule.source, packet.source)
         && end(world, &rule.destination, packet.destination)
-        && (rule.ports.is_empty() || rule.ports.iter().any(|ports| service(ports, resolver, packet)))
+        && rule
+            .ports
+            .iter()
+            .all(|term| term.ports.iter().any(|ports| service(ports, resolver, packet)) != term.negated)
 }
 
 fn service(ports: &Ports, resolver: Option<&Pod>, packet: &Packet) -> bool {
@@ -109,19 +112,22 @@ fn service(ports: &Ports, resolver: Option<&Pod>, packet: &Packet) -> bool {
                     .and_then(|pod| pod.named_ports.get(&wanted))
                     .is_some_and(|ports| ports.contains(&packet.port))
         }
+        Ports::Icmp(..) | Ports::Backends(_) => panic!("nothing here makes {ports:?}"),
         Ports::Nothing => false,
     }
 }
 
 fn end(world: &World, entity: &Entity, address: IpAddr) -> bool {
-    entity.peers.as_ref().is_none_or(|peers| {
-        peers.iter().any(|peer| match peer {
+    entity.terms.iter().all(|term| {
+        let contained = term.peers.iter().any(|peer| match peer {
             Peer::Block { net, except } => {
                 net.contains(&address) && !except.iter().any(|net| net.contains(&address))
             }
             Peer::Pods(set) => owner(world, address).is_some_and(|(key, _)| contains(world, set, key)),
+            Peer::Sets(_) | Peer::Backends(_) | Peer::Nodes(_) => panic!("nothing here makes {peer:?}"),
             Peer::Nothing => false,
-        })
+        });
+        contained != term.negated
     })
 }
 

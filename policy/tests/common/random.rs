@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use selvage_policy::compiled::{Action, EndpointKey, Family, NamedPort, PolicyKey, PolicyKind, PortRange};
 use selvage_policy::model::{
-    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, Ports, Rule, Tier,
+    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
+    Rule, Tier,
 };
 use selvage_policy::selector::Selector;
 
@@ -155,7 +156,11 @@ fn pod_set() -> impl Strategy<Value = PodSet> {
         3 => selector().prop_map(Namespaces::Matching),
         1 => by_name,
     ];
-    let any = (namespaces, selector()).prop_map(|(namespaces, pods)| PodSet { namespaces, pods });
+    let any = (namespaces, selector()).prop_map(|(namespaces, pods)| PodSet {
+        namespaces,
+        accounts: Selector::All,
+        pods,
+    });
     // Often enough everybody, so that policies meet.
     prop_oneof![3 => any, 1 => Just(PodSet::all())]
 }
@@ -166,7 +171,7 @@ fn entity() -> impl Strategy<Value = Entity> {
         2 => (net(), vec(net(), 0..3)).prop_map(|(net, except)| Peer::Block { net, except }),
         1 => Just(Peer::Nothing),
     ];
-    option::weighted(0.7, vec(peer, 0..3)).prop_map(|peers| Entity { peers })
+    option::weighted(0.7, vec(peer, 0..3)).prop_map(|peers| peers.map(Entity::any_of).unwrap_or_default())
 }
 
 fn ports() -> impl Strategy<Value = Ports> {
@@ -183,7 +188,9 @@ fn ports() -> impl Strategy<Value = Ports> {
 fn rule() -> impl Strategy<Value = Rule> {
     let actions = [Action::Allow, Action::Allow, Action::Deny, Action::Pass, Action::Log];
     let family = option::weighted(0.1, select(&[Family::V4, Family::V6][..]));
-    (select(actions.to_vec()), family, vec(ports(), 0..3), entity(), entity()).prop_map(
+    let ports = option::weighted(0.7, vec(ports(), 1..3))
+        .prop_map(|ports| ports.map(PortTerm::any_of).into_iter().collect());
+    (select(actions.to_vec()), family, ports, entity(), entity()).prop_map(
         |(action, family, ports, source, destination)| Rule { action, family, ports, source, destination },
     )
 }

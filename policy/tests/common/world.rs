@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use selvage_policy::compiled::{EndpointKey, PolicyKey};
 use selvage_policy::engine::Engine;
-use selvage_policy::model::{Change, Namespace, Node, Pod, Policy, Tier};
+use selvage_policy::model::{
+    Backends, Change, Key, Namespace, NetworkSet, Node, Pod, Policy, Pool, ServiceAccount, Tier,
+};
 
 #[derive(Debug, Clone, Default)]
 pub struct World {
@@ -14,6 +16,10 @@ pub struct World {
     pub pods: BTreeMap<EndpointKey, Pod>,
     pub tiers: BTreeMap<Arc<str>, Tier>,
     pub policies: BTreeMap<PolicyKey, Policy>,
+    pub accounts: BTreeMap<Key, ServiceAccount>,
+    pub sets: BTreeMap<Key, NetworkSet>,
+    pub backends: BTreeMap<Key, Backends>,
+    pub pools: BTreeMap<Arc<str>, Pool>,
 }
 
 impl World {
@@ -23,6 +29,10 @@ impl World {
             Change::Node(key, value) => set(&mut self.nodes, key, value),
             Change::Tier(key, value) => set(&mut self.tiers, key, value),
             Change::Policy(key, value) => set(&mut self.policies, key, value),
+            Change::ServiceAccount(key, value) => set(&mut self.accounts, key, value),
+            Change::NetworkSet(key, value) => set(&mut self.sets, key, value),
+            Change::Backends(key, value) => set(&mut self.backends, key, value),
+            Change::Pool(key, value) => set(&mut self.pools, key, value),
             Change::Pod(key, value) => {
                 let value = value.map(|mut pod| {
                     // A list that turns empty keeps the old addresses.
@@ -44,6 +54,10 @@ impl World {
         list.extend(self.nodes.iter().map(|(k, v)| Change::Node(k.clone(), Some(v.clone()))));
         list.extend(self.tiers.iter().map(|(k, v)| Change::Tier(k.clone(), Some(v.clone()))));
         list.extend(self.policies.iter().map(|(k, v)| Change::Policy(k.clone(), Some(v.clone()))));
+        list.extend(self.accounts.iter().map(|(k, v)| Change::ServiceAccount(k.clone(), Some(v.clone()))));
+        list.extend(self.sets.iter().map(|(k, v)| Change::NetworkSet(k.clone(), Some(v.clone()))));
+        list.extend(self.backends.iter().map(|(k, v)| Change::Backends(k.clone(), Some(v.clone()))));
+        list.extend(self.pools.iter().map(|(k, v)| Change::Pool(k.clone(), Some(v.clone()))));
         list.extend(self.pods.iter().map(|(k, v)| Change::Pod(k.clone(), Some(v.clone()))));
         list
     }
@@ -57,6 +71,16 @@ impl World {
             Change::Node(k, _) => (!self.nodes.contains_key(k)).then(|| Change::Node(k.clone(), None)),
             Change::Tier(k, _) => (!self.tiers.contains_key(k)).then(|| Change::Tier(k.clone(), None)),
             Change::Policy(k, _) => (!self.policies.contains_key(k)).then(|| Change::Policy(k.clone(), None)),
+            Change::ServiceAccount(k, _) => {
+                (!self.accounts.contains_key(k)).then(|| Change::ServiceAccount(k.clone(), None))
+            }
+            Change::NetworkSet(k, _) => {
+                (!self.sets.contains_key(k)).then(|| Change::NetworkSet(k.clone(), None))
+            }
+            Change::Backends(k, _) => {
+                (!self.backends.contains_key(k)).then(|| Change::Backends(k.clone(), None))
+            }
+            Change::Pool(k, _) => (!self.pools.contains_key(k)).then(|| Change::Pool(k.clone(), None)),
             Change::Pod(k, _) => (!self.pods.contains_key(k)).then(|| Change::Pod(k.clone(), None)),
         });
         self.list().into_iter().chain(gone).collect()

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use selvage_policy::compiled::{AddressTerm, Family, GroupId, Member};
+use selvage_policy::compiled::{AddressTerm, End, Family, GroupId, Member};
 
 use super::expr::{
-    R0, Side, address_bytes, address_part, family_digit, family_of, in_net, key, load_address, lookup,
-    points, short_hash,
+    R0, address_bytes, address_part, family_digit, family_of, in_net, key, load_address, lookup, points,
+    short_hash,
 };
 use super::{Groups, Rendered};
 use crate::model::{CmpOp, Elements, Expr, Key, KeyPart, Name, Set};
@@ -99,7 +99,7 @@ impl<'a> GroupSets<'a> {
     pub(super) fn term(
         &mut self,
         term: &AddressTerm,
-        side: Side,
+        side: End,
         family: Family,
         output: &mut Rendered,
     ) -> Alternatives {
@@ -138,7 +138,7 @@ enum Nets {
 /// The address lies in one of the networks, or in none of them where negated.
 fn nets_test(
     nets: impl Iterator<Item = IpNet>,
-    side: Side,
+    side: End,
     family: Family,
     negated: bool,
     output: &mut Rendered,

@@ -4,12 +4,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use selvage_policy::compiled::Family;
+use selvage_policy::compiled::{End, Family};
 
 use super::expr::{
-    ICMPV6, IPIP, R0, Side, UDP, address_registers, compare, count_drop, equals, family, in_net,
-    interface_names, is_interface_name, load_address, load_port, load_transport, lookup, protocol, rule,
-    verdict,
+    ICMPV6, IPIP, R0, UDP, address_registers, compare, count_drop, equals, family, in_net, interface_names,
+    is_interface_name, load_address, load_port, load_transport, lookup, protocol, rule, verdict,
 };
 use super::{Direction, LocalFacts, Problem, Rendered, Settings, UnknownPods};
 use crate::model::{
@@ -163,7 +162,7 @@ fn neighbour(output: &mut Rendered) {
             let parts = start().into_iter().chain([
                 icmpv6_types(from, to),
                 hop_limit(MLD_HOP_LIMIT),
-                in_net(Side::Source, net.into(), prefix, CmpOp::Eq),
+                in_net(End::Source, net.into(), prefix, CmpOp::Eq),
                 verdict(Verdict::Accept),
             ]);
             output.add_rule(&chain, rule("multicast-listener", parts));
@@ -190,7 +189,7 @@ fn guard(settings: &Settings, output: &mut Rendered) {
     rules.extend(guard_destination());
     rules.extend(guard_source(settings));
     for (port, id) in VXLAN_PORTS {
-        let port = vec![load_port(Side::Destination, R0), equals(port.to_be_bytes())];
+        let port = vec![load_port(End::Destination, R0), equals(port.to_be_bytes())];
         rules.push(rule(id, [protocol(UDP), port, count_drop()]));
     }
     rules.push(rule("guard-ipip", [protocol(IPIP), count_drop()]));
@@ -203,7 +202,7 @@ fn guard_destination() -> Vec<Rule> {
         Expr::Meta { key: MetaKey::PktType, dreg: R0 },
         Expr::Range { sreg: R0, negated: false, from: vec![1], to: vec![2] },
     ];
-    let to = |address: IpAddr, prefix| in_net(Side::Destination, address, prefix, CmpOp::Eq);
+    let to = |address: IpAddr, prefix| in_net(End::Destination, address, prefix, CmpOp::Eq);
     let fib = vec![
         Expr::Fib { flags: FIB_DESTINATION, result: FIB_TYPE, dreg: R0 },
         equals(RTN_BROADCAST.to_ne_bytes()),
@@ -226,11 +225,11 @@ fn guard_source(settings: &Settings) -> Vec<Rule> {
     let mut rules = Vec::new();
     if settings.unknown_pods == UnknownPods::Open {
         let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
-        let test = in_net(Side::Source, link_local.into(), 10, CmpOp::Eq);
+        let test = in_net(End::Source, link_local.into(), 10, CmpOp::Eq);
         rules.push(rule("guard-source", [family(Family::V6), test, count_drop()]));
     }
     for which in FAMILIES {
-        let stranger = vec![load_address(Side::Source, which, R0), lookup(&names::own(which), true)];
+        let stranger = vec![load_address(End::Source, which, R0), lookup(&names::own(which), true)];
         let routed = match settings.unknown_pods {
             UnknownPods::Closed => Vec::new(),
             UnknownPods::Open => unrouted.clone(),
@@ -251,8 +250,8 @@ fn chain(way: &Way, dispatch: bool, settings: &Settings, output: &mut Rendered) 
             rules.extend(FAMILIES.map(hairpin));
         }
         let side = match way.direction {
-            Direction::Egress => Side::Source,
-            Direction::Ingress => Side::Destination,
+            Direction::Egress => End::Source,
+            Direction::Ingress => End::Destination,
         };
         rules.extend(FAMILIES.map(|which| {
             let map = Expr::VerdictMap { map: names::map(way.direction, which), sreg: R0 };
@@ -280,8 +279,8 @@ fn ct_bits(key: CtKey, bits: u32) -> Vec<Expr> {
 /// A pod that reaches itself through a Service. Without the NAT bit a neighbour could forge the pair.
 fn hairpin(which: Family) -> Rule {
     let pair = vec![
-        load_address(Side::Source, which, R0),
-        load_address(Side::Destination, which, Reg(address_registers(which))),
+        load_address(End::Source, which, R0),
+        load_address(End::Destination, which, Reg(address_registers(which))),
         lookup(&names::pairs(which), false),
     ];
     let parts = [family(which), ct_bits(CtKey::Status, DST_NAT), pair, verdict(Verdict::Accept)];

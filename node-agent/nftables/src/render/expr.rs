@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvage_policy::compiled::Family;
+use selvage_policy::compiled::{End, Family};
 
 use crate::model::{
     CmpOp, Elements, Expr, Key, KeyPart, MetaKey, Name, PayloadBase, Reg, Rule, Set, Verdict,
@@ -21,15 +21,6 @@ pub(super) const ICMPV6: u8 = 58;
 
 /// The register that single values go through.
 pub(super) const R0: Reg = Reg(0);
-
-/// One end of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Where it comes from.
-    Source,
-    /// Where it goes.
-    Destination,
-}
 
 /// Room in a hash set for this many elements: twice as many, so that it is renewed rarely, and few distinct values.
 pub(super) fn set_capacity(elements: usize) -> u32 {
@@ -70,20 +61,20 @@ pub(super) fn protocol(number: u8) -> Vec<Expr> {
     vec![Expr::Meta { key: MetaKey::L4Proto, dreg: R0 }, equals([number])]
 }
 
-pub(super) fn load_address(side: Side, family: Family, dreg: Reg) -> Expr {
+pub(super) fn load_address(side: End, family: Family, dreg: Reg) -> Expr {
     let (offset, len) = match (family, side) {
-        (Family::V4, Side::Source) => (12, 4),
-        (Family::V4, Side::Destination) => (16, 4),
-        (Family::V6, Side::Source) => (8, 16),
-        (Family::V6, Side::Destination) => (24, 16),
+        (Family::V4, End::Source) => (12, 4),
+        (Family::V4, End::Destination) => (16, 4),
+        (Family::V6, End::Source) => (8, 16),
+        (Family::V6, End::Destination) => (24, 16),
     };
     Expr::Payload { base: PayloadBase::Network, offset, len, dreg }
 }
 
-pub(super) fn load_port(side: Side, dreg: Reg) -> Expr {
+pub(super) fn load_port(side: End, dreg: Reg) -> Expr {
     let offset = match side {
-        Side::Source => 0,
-        Side::Destination => 2,
+        End::Source => 0,
+        End::Destination => 2,
     };
     Expr::Payload { base: PayloadBase::Transport, offset, len: 2, dreg }
 }
@@ -101,7 +92,7 @@ pub(super) fn address_registers(family: Family) -> u8 {
 }
 
 /// The address lies in a network.
-pub(super) fn in_net(side: Side, address: IpAddr, prefix: u8, op: CmpOp) -> Vec<Expr> {
+pub(super) fn in_net(side: End, address: IpAddr, prefix: u8, op: CmpOp) -> Vec<Expr> {
     let family = family_of(address);
     let bytes = address_bytes(address);
     let mut expressions = vec![load_address(side, family, R0)];

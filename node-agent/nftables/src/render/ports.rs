@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use selvage_policy::compiled::{Family, NamedPort, PortMatch, PortRange, Service};
+use selvage_policy::compiled::{End, Family, NamedPort, PortMatch, PortRange, Service};
 
 use super::Rendered;
 use super::address::merge;
 use super::expr::{
-    ICMP, ICMPV6, R0, Side, compare, key, load_port, load_transport, lookup, points, protocol, short_hash,
+    ICMP, ICMPV6, R0, compare, key, load_port, load_transport, lookup, points, protocol, short_hash,
 };
 use crate::model::{CmpOp, Elements, Expr, Key, KeyPart, MetaKey, Name, Set};
 
 /// What a packet's protocol and ports must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ServiceTest {
     /// Only this family.
     pub(super) family: Option<Family>,
@@ -65,7 +65,7 @@ pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Render
     match service {
         Service::Protocol { protocol: number, source_ports, destination_ports } => {
             let mut parts = vec![protocol(*number)];
-            let sides = [(source_ports, Side::Source), (destination_ports, Side::Destination)];
+            let sides = [(source_ports, End::Source), (destination_ports, End::Destination)];
             for (ports, side) in sides.into_iter().filter_map(|(ports, side)| Some((ports.as_ref()?, side))) {
                 match port_test(ports, *number, side, names, output) {
                     Some(part) => parts.push(part),
@@ -93,8 +93,27 @@ pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Render
             let ways = ways.into_iter().map(|way| start().chain(way).collect());
             ways.map(|parts| test(icmp_family(*number), parts)).collect()
         }
-        Service::Group(_) => Vec::new(),
+        Service::Group { .. } => Vec::new(),
     }
+}
+
+/// Protocols whose headers have ports: TCP, UDP, SCTP.
+const WITH_PORTS: [u8; 3] = [6, 17, 132];
+
+/// Whether only packets of a protocol with ports pass a service.
+pub(super) fn has_ports(service: &Service) -> bool {
+    match service {
+        Service::Protocol { protocol, .. } => WITH_PORTS.contains(protocol),
+        Service::Group { negated, .. } => !negated,
+        Service::NotProtocol(_) | Service::Icmp { .. } => false,
+    }
+}
+
+/// The test that only packets of protocols without ports pass.
+pub(super) fn without_ports() -> ServiceTest {
+    let load = Expr::Meta { key: MetaKey::L4Proto, dreg: R0 };
+    let others = WITH_PORTS.iter().map(|number| compare([*number], CmpOp::Neq));
+    ServiceTest { family: None, expressions: std::iter::once(load).chain(others).collect() }
 }
 
 fn icmp_family(protocol: u8) -> Option<Family> {
@@ -109,7 +128,7 @@ fn icmp_family(protocol: u8) -> Option<Family> {
 fn port_test(
     ports: &PortMatch,
     protocol: u8,
-    side: Side,
+    side: End,
     names: &NamedPorts,
     output: &mut Rendered,
 ) -> Option<Vec<Expr>> {

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use selvage_policy::compiled::{Action, AddressTerm, Family, GroupId, PolicyKey, Rule, Service};
+use selvage_policy::compiled::{Action, AddressTerm, End, Family, GroupId, PolicyKey, Rule, Service};
 
 use super::address::{Alternatives, GroupSets, Unusable};
 use super::expr::{
-    R0, Side, address_registers, count_drop, family as only_family, load_address, load_port, lookup, rule,
-    verdict,
+    R0, address_registers, count_drop, family as only_family, load_address, load_port, lookup, rule, verdict,
 };
 use super::ports::{self, NamedPorts, ServiceTest};
 use super::{Problem, Rendered, Settings};
@@ -74,8 +73,8 @@ fn broken_groups(
     output: &mut Rendered,
 ) -> Broken {
     let terms = wanted.source.iter().chain(&wanted.destination).flat_map(|term| &term.groups);
-    let services = wanted.services.iter().filter_map(|service| match service {
-        Service::Group(group) => Some(group),
+    let services = wanted.services.iter().flatten().filter_map(|service| match service {
+        Service::Group { group, .. } => Some(group),
         _ => None,
     });
     let named = terms.map(|group| (*group, false)).chain(services.map(|group| (*group, true)));
@@ -111,28 +110,48 @@ fn action(action: Action, closed: bool, place: &Place<'_>, settings: &Settings) 
     }
 }
 
+/// One way to satisfy every condition on protocol and ports.
+#[derive(Clone)]
 struct ServiceMatch {
     test: ServiceTest,
-    /// The destination address, protocol and port are looked up in this group.
-    group: Option<GroupId>,
+    /// Groups in which the address, protocol and port of an end are looked up.
+    groups: Vec<GroupMatch>,
+}
+
+#[derive(Clone, Copy)]
+struct GroupMatch {
+    group: GroupId,
+    end: End,
+    negated: bool,
 }
 
 fn services(wanted: &Rule, broken: &Broken, names: &NamedPorts, output: &mut Rendered) -> Vec<ServiceMatch> {
-    let any = || ServiceMatch { test: ServiceTest { family: None, expressions: Vec::new() }, group: None };
-    if wanted.services.is_empty() {
-        return vec![any()];
-    }
-    let joined = ports::join(&wanted.services);
-    let tests = joined.iter().flat_map(|service| match service {
-        // The rule was closed to a drop: whatever the group might hold is in it.
-        Service::Group(group) if broken.contains(&(*group, true)) => vec![any()],
-        Service::Group(group) => vec![ServiceMatch { group: Some(*group), ..any() }],
-        service => {
-            let tests = ports::service(service, names, output).into_iter();
-            tests.map(|test| ServiceMatch { test, group: None }).collect()
+    let mut ways = vec![ServiceMatch::any()];
+    let with_ports = wanted.services.iter().any(|any| any.iter().all(ports::has_ports));
+    for any in &wanted.services {
+        let mut options = Vec::new();
+        for service in ports::join(any) {
+            match service {
+                // The rule was closed to a drop: whatever the group might hold is in it.
+                Service::Group { group, .. } if broken.contains(&(group, true)) => {
+                    options.push(ServiceMatch::any())
+                }
+                Service::Group { group, end, negated } => {
+                    let groups = vec![GroupMatch { group, end, negated }];
+                    options.push(ServiceMatch { groups, ..ServiceMatch::any() });
+                    if negated && !with_ports {
+                        options.push(ServiceMatch { test: ports::without_ports(), groups: Vec::new() });
+                    }
+                }
+                service => {
+                    let tests = ports::service(&service, names, output).into_iter();
+                    options.extend(tests.map(|test| ServiceMatch { test, groups: Vec::new() }));
+                }
+            }
         }
-    });
-    tests.collect()
+        ways = ways.iter().flat_map(|way| options.iter().filter_map(|option| way.and(option))).collect();
+    }
+    ways
 }
 
 /// The ways in which a packet of one family satisfies the rule's address conditions.
@@ -144,7 +163,7 @@ fn matches(
     sets: &mut GroupSets<'_>,
     output: &mut Rendered,
 ) -> Alternatives {
-    let sides = [(Side::Source, &wanted.source), (Side::Destination, &wanted.destination)];
+    let sides = [(End::Source, &wanted.source), (End::Destination, &wanted.destination)];
     let terms = sides.into_iter().flat_map(|(side, terms)| terms.iter().map(move |term| (side, term)));
     let mut alternatives: Alternatives = vec![Vec::new()];
     for (side, term) in terms {
@@ -154,14 +173,14 @@ fn matches(
         let options = sets.term(term, side, family, output);
         alternatives = product(&alternatives, &options);
     }
-    if let Some(group) = service.group {
+    for GroupMatch { group, end, negated } in service.groups.iter().copied() {
         let set = sets.ports(group, family, output);
         let protocol = address_registers(family);
         let test = vec![
-            load_address(Side::Destination, family, R0),
+            load_address(end, family, R0),
             Expr::Meta { key: MetaKey::L4Proto, dreg: Reg(protocol) },
-            load_port(Side::Destination, Reg(protocol + 1)),
-            lookup(&set, false),
+            load_port(end, Reg(protocol + 1)),
+            lookup(&set, negated),
         ];
         alternatives = product(&alternatives, &[test]);
     }
@@ -174,4 +193,21 @@ fn names_any(term: &AddressTerm, broken: &Broken) -> bool {
 
 fn product(a: &[Vec<Expr>], b: &[Vec<Expr>]) -> Alternatives {
     a.iter().flat_map(|left| b.iter().map(move |right| [left.as_slice(), right].concat())).collect()
+}
+
+impl ServiceMatch {
+    fn any() -> Self {
+        Self { test: ServiceTest::default(), groups: Vec::new() }
+    }
+
+    /// What satisfies both; None where no family does.
+    fn and(&self, other: &Self) -> Option<Self> {
+        let family = match (self.test.family, other.test.family) {
+            (Some(a), Some(b)) if a != b => return None,
+            (a, b) => a.or(b),
+        };
+        let expressions = [self.test.expressions.as_slice(), &other.test.expressions].concat();
+        let groups = [self.groups.as_slice(), &other.groups].concat();
+        Some(Self { test: ServiceTest { family, expressions }, groups })
+    }
 }

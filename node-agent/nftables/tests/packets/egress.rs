@@ -1,6 +1,6 @@
 //! What a pod may reach: pods of its own node over the bridge, its own node, and everything beyond.
 
-use selvage_policy::compiled::{Member, Service};
+use selvage_policy::compiled::{End, Member, Service};
 
 use crate::agent::Agent;
 use crate::bed::{Bed, OUTSIDE};
@@ -98,7 +98,11 @@ fn named_ports_of_peers_are_address_protocol_and_port_together() {
         [member(one, TCP, 8080), member(two, TCP, 9090), member(two, UDP, 53), member(far, TCP, 7070)]
             .concat(),
     );
-    world.select(bed.pod(0), None, Some(vec![allow().on(Service::Group(group))]));
+    world.select(
+        bed.pod(0),
+        None,
+        Some(vec![allow().on(Service::Group { group, end: End::Destination, negated: false })]),
+    );
     agent.apply(&world);
     let from = bed.pod(0);
     let checks = [

@@ -160,7 +160,10 @@ impl Narrow for Rule {
     }
 
     fn on(mut self, service: Service) -> Rule {
-        self.services.push(service);
+        match self.services.as_mut_slice() {
+            [any, ..] => any.push(service),
+            [] => self.services.push(vec![service]),
+        }
         self
     }
 }

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use selvage_nftables::render::{Groups, LocalFacts, Rendered, Settings, render};
 use selvage_nftables::trace::Transport;
 use selvage_policy::compiled::{
-    Action, AddressTerm, Endpoint, EndpointKey, GroupId, Member, NamedPort, NodePolicy, Policy, PolicyKey,
-    PolicyKind, PortMatch, PortRange, ProfileId, Rule, Service, TierStep,
+    Action, AddressTerm, End, Endpoint, EndpointKey, GroupId, Member, NamedPort, NodePolicy, Policy,
+    PolicyKey, PolicyKind, PortMatch, PortRange, ProfileId, Rule, Service, TierStep,
 };
 
 /// Everything that is rendered.
@@ -123,6 +123,11 @@ pub fn not(term: AddressTerm) -> AddressTerm {
 
 pub fn protocol(protocol: u8) -> Service {
     Service::Protocol { protocol, source_ports: None, destination_ports: None }
+}
+
+/// The destination is in a group of ports.
+pub fn in_ports(group: u128) -> Service {
+    Service::Group { group: GroupId(group), end: End::Destination, negated: false }
 }
 
 pub fn ports(protocol: u8, ranges: &[(u16, u16)]) -> Service {

@@ -7,7 +7,7 @@ use selvage_policy::compiled::{
 };
 
 use crate::build::{
-    World, all, in_groups, ip, member, name_of, named, nets, not, policy_key, ports, protocol, step,
+    World, all, in_groups, in_ports, ip, member, name_of, named, nets, not, policy_key, ports, protocol, step,
 };
 
 /// The chains and sets of profiles alone: the fixed part has its own file.
@@ -46,7 +46,7 @@ fn egress(rules: Vec<Rule>) -> World {
 }
 
 fn allow(services: Vec<Service>) -> Rule {
-    Rule { services, ..all(Action::Allow) }
+    Rule { services: vec![services], ..all(Action::Allow) }
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn named_ports_of_the_endpoint() {
 
 #[test]
 fn named_ports_of_peers() {
-    let rule = Rule { destination: vec![in_groups(&[1])], ..allow(vec![Service::Group(GroupId(2))]) };
+    let rule = Rule { destination: vec![in_groups(&[1])], ..allow(vec![in_ports(2)]) };
     let world = egress(vec![rule])
         .group(1, [member("10.244.2.10"), member("fd00:2::10")])
         .group(2, [Member::Port(ip("10.244.2.10"), 6, 8080), Member::Port(ip("fd00:2::10"), 17, 53)]);
@@ -159,7 +159,7 @@ fn groups_of_both_families() {
 
 #[test]
 fn tiers_with_pass_and_log() {
-    let log = Rule { services: vec![protocol(6)], ..all(Action::Log) };
+    let log = Rule { services: vec![vec![protocol(6)]], ..all(Action::Log) };
     let pass = Rule { source: vec![nets(&["10.0.0.0/8"])], ..all(Action::Pass) };
     let deny = Rule { source: vec![nets(&["192.0.2.0/24"])], ..all(Action::Deny) };
     let steps = vec![
@@ -183,7 +183,7 @@ fn negated_terms_and_counters() {
             not(AddressTerm { groups: in_groups(&[1]).groups, ..nets(&["10.1.0.0/16"]) }),
             not(nets(&["192.0.2.0/24", "198.51.100.0/24"])),
         ],
-        services: vec![Service::Protocol {
+        services: vec![vec![Service::Protocol {
             protocol: 6,
             source_ports: Some(PortMatch {
                 negated: true,
@@ -191,7 +191,7 @@ fn negated_terms_and_counters() {
                 names: vec![],
             }),
             destination_ports: None,
-        }],
+        }]],
         ..all(Action::Allow)
     };
     let mut world = ingress(vec![rule]).group(1, [member("10.244.2.10")]);
@@ -202,8 +202,11 @@ fn negated_terms_and_counters() {
 /// Allow matches nothing, Deny and Pass drop what the rest of the rule matches, and every policy concerned is named.
 #[test]
 fn an_incomplete_group_closes_its_rules() {
-    let of =
-        |action| Rule { source: vec![in_groups(&[9])], services: vec![ports(6, &[(80, 80)])], ..all(action) };
+    let of = |action| Rule {
+        source: vec![in_groups(&[9])],
+        services: vec![vec![ports(6, &[(80, 80)])]],
+        ..all(action)
+    };
     let rules =
         vec![of(Action::Allow), of(Action::Log), of(Action::Deny), of(Action::Pass), all(Action::Allow)];
     let world = ingress(rules);

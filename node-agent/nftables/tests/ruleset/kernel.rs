@@ -74,8 +74,11 @@ fn interval_sets_change_in_place() {
 /// `nft` sees the chains, hooks, sets, elements and rules that were rendered.
 #[test]
 fn another_reader_sees_what_was_meant() {
-    let allow =
-        Rule { source: vec![in_groups(&[1])], services: vec![ports(6, &[(80, 90)])], ..all(Action::Allow) };
+    let allow = Rule {
+        source: vec![in_groups(&[1])],
+        services: vec![vec![ports(6, &[(80, 90)])]],
+        ..all(Action::Allow)
+    };
     let world = World::new()
         .pod("a", &["10.244.1.10", "fd00:1::10"], 1)
         .profile(1, vec![step("default", Action::Deny, &["p"])], vec![])

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use selvage_nftables::render::UnknownPods;
 use selvage_nftables::trace::{Packet, Transport};
 use selvage_policy::compiled::{
-    Action, AddressTerm, EndpointKey, Family, GroupId, Member, PortMatch, Profile, Rule, Service, TierStep,
+    Action, AddressTerm, End, EndpointKey, Family, GroupId, Member, PortMatch, Profile, Rule, Service,
+    TierStep,
 };
 
 use crate::build::{World, owners};
@@ -122,8 +123,8 @@ fn decide(world: &World, profile: &Profile, step: &TierStep, packet: &Packet, in
 fn named_groups(rule: &Rule) -> Vec<(GroupId, bool)> {
     let terms =
         rule.source.iter().chain(&rule.destination).flat_map(|t| t.groups.iter().map(|g| (*g, false)));
-    let services = rule.services.iter().filter_map(|s| match s {
-        Service::Group(group) => Some((*group, true)),
+    let services = rule.services.iter().flatten().filter_map(|s| match s {
+        Service::Group { group, .. } => Some((*group, true)),
         _ => None,
     });
     terms.chain(services).collect()
@@ -140,7 +141,7 @@ fn usable(world: &World, group: GroupId, ports: bool) -> bool {
 fn matches(world: &World, profile: &Profile, rule: &Rule, packet: &Packet) -> bool {
     let family = if packet.source.is_ipv4() { Family::V4 } else { Family::V6 };
     rule.family.is_none_or(|wanted| wanted == family)
-        && (rule.services.is_empty() || rule.services.iter().any(|s| service(world, profile, s, packet)))
+        && rule.services.iter().all(|any| any.iter().any(|s| service(world, profile, s, packet)))
         && rule.source.iter().all(|term| holds(world, term, packet.source))
         && rule.destination.iter().all(|term| holds(world, term, packet.destination))
 }
@@ -191,13 +192,19 @@ fn service(world: &World, profile: &Profile, service: &Service, packet: &Packet)
             }
             _ => false,
         },
-        Service::Group(group) if !usable(world, *group, true) => true,
-        Service::Group(group) => match packet.transport {
-            Transport::Ports { protocol, destination, .. } => {
-                world.groups[group].contains(&Member::Port(packet.destination, protocol, destination))
-            }
-            _ => false,
-        },
+        Service::Group { group, .. } if !usable(world, *group, true) => true,
+        Service::Group { group, end, negated } => {
+            let member = match (packet.transport, end) {
+                (Transport::Ports { protocol, source, .. }, End::Source) => {
+                    world.groups[group].contains(&Member::Port(packet.source, protocol, source))
+                }
+                (Transport::Ports { protocol, destination, .. }, End::Destination) => {
+                    world.groups[group].contains(&Member::Port(packet.destination, protocol, destination))
+                }
+                _ => false,
+            };
+            member != *negated
+        }
     }
 }
 

@@ -88,7 +88,7 @@ proptest! {
 fn world() -> World {
     let mut rule = all(Action::Allow);
     rule.source = vec![in_groups(&[7])];
-    rule.services = vec![ports(6, &[(80, 80)])];
+    rule.services = vec![vec![ports(6, &[(80, 80)])]];
     World::new()
         .pod("a", &["10.244.1.10"], 1)
         .pod("b", &["10.244.1.11"], 2)

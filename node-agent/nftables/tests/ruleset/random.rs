@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use selvage_nftables::render::{Settings, UnknownPods};
 use selvage_nftables::trace::{Conntrack, Packet, Routing, Transport};
 use selvage_policy::compiled::{
-    Action, AddressTerm, Family, GroupId, Member, PortMatch, PortRange, ProfileId, Rule, Service, TierStep,
+    Action, AddressTerm, End, Family, GroupId, Member, PortMatch, PortRange, ProfileId, Rule, Service,
+    TierStep,
 };
 
 use crate::build::{World, ip, member, name_of, net, policy_key};
@@ -120,7 +121,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     ];
     let family = prop_oneof![4 => Just(None), 1 => Just(Some(Family::V4)), 1 => Just(Some(Family::V6))];
     // Rules without conditions are common, so that later rules and tiers are reached and missed alike.
-    let services = prop_oneof![1 => Just(vec![]), 1 => vec(service(), 0..3)];
+    let services = prop_oneof![2 => Just(vec![]), 2 => vec(vec(service(), 0..3), 1), 1 => vec(vec(service(), 1..3), 2..4)];
     let source = prop_oneof![1 => Just(vec![]), 1 => vec(term(), 0..3)];
     let destination = prop_oneof![2 => Just(vec![]), 1 => vec(term(), 0..2)];
     (action, family, services, source, destination).prop_map(
@@ -173,7 +174,13 @@ fn service() -> impl Strategy<Value = Service> {
         1 => select([6u8, 17, 58]).prop_map(Service::NotProtocol),
         1 => (select([1u8, 58]), select([8u8, 128]), prop::option::of(0u8..2), any::<bool>())
             .prop_map(|(protocol, kind, code, negated)| Service::Icmp { protocol, kind, code, negated }),
-        2 => prop_oneof![8 => Just(4u128), 1 => select(GROUPS)].prop_map(|id| Service::Group(GroupId(id))),
+        2 => prop_oneof![8 => Just(4u128), 1 => select(GROUPS)].prop_flat_map(|id| {
+            (select([End::Source, End::Destination]), any::<bool>()).prop_map(move |(end, negated)| Service::Group {
+                group: GroupId(id),
+                end,
+                negated,
+            })
+        }),
     ]
 }
 
