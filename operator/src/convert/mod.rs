@@ -4,15 +4,18 @@
 //! the field; it never becomes an error that loses the rest of the object.
 
 mod cidr;
+mod endpoint_slice;
+mod label_selector;
+mod network_policy;
 mod objects;
-mod peer;
-mod policy;
 mod port;
-mod selector;
+mod result;
 
 pub use cidr::{address, block};
-pub use objects::{labels, namespace, node, pod, pod_key};
-pub use policy::{Converted, network_policy, unreadable};
+pub use endpoint_slice::endpoint_slice;
+pub use network_policy::network_policy;
+pub use objects::{labels, namespace, node, object_key, pod, pod_key, service_account};
+pub use result::{Converted, Read, unreadable};
 
 use std::fmt;
 

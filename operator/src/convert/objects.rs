@@ -1,4 +1,4 @@
-//! Namespaces, nodes and pods.
+//! Namespaces, nodes, pods and service accounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +47,19 @@ pub fn node(object: &Node) -> model::Node {
         .filter_map(|entry| address(&entry.address))
         .collect();
     model::Node { labels: labels(&object.metadata), blocks, addresses }
+}
+
+/// The place of an object that has a namespace; None for one without.
+pub fn object_key(metadata: &ObjectMeta) -> Option<model::Key> {
+    Some(model::Key {
+        namespace: metadata.namespace.as_deref()?.into(),
+        name: metadata.name.as_deref()?.into(),
+    })
+}
+
+/// A service account; its metadata is all that matters.
+pub fn service_account(metadata: &ObjectMeta) -> model::ServiceAccount {
+    model::ServiceAccount { labels: labels(metadata) }
 }
 
 /// A pod's place; None for an object without name or namespace.

@@ -234,7 +234,8 @@ impl Watched for NetworkPolicy {
         let policy = match object.0 {
             Ok(policy) => policy,
             Err(invalid) => {
-                let converted = convert::unreadable(&invalid.metadata, &invalid.error);
+                let converted =
+                    convert::unreadable(PolicyKind::NetworkPolicy, &invalid.metadata, &invalid.error);
                 updates.extend(converted.map(|converted| Update::Unreadable(key, Box::new(converted))));
                 return Err(invalid.error);
             }

@@ -6,9 +6,9 @@ use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer};
 use selvage_policy::model::{Entity, Namespaces, Peer, PodSet};
 use selvage_policy::selector::Selector;
 
-use super::cidr::{Block, block};
-use super::selector::selector;
-use super::{Issue, Reason};
+use crate::convert::cidr::{Block, block};
+use crate::convert::label_selector::selector;
+use crate::convert::{Issue, Reason};
 
 /// Reads a rule's `from` or `to`. No entry means any address; an entry that can't be read matches nothing.
 pub(super) fn peers(

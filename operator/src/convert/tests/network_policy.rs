@@ -1,6 +1,5 @@
-//! What NetworkPolicies, pods and nodes mean, row by row.
+//! "NetworkPolicy", row by row.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rstest::rstest;
 use selvage_policy::compiled::{NamedPort, PortRange};
@@ -8,7 +7,7 @@ use selvage_policy::model::{Entity, Namespaces, Peer, PodSet, Ports};
 use selvage_policy::selector::Selector;
 use serde_json::{Value, json};
 
-use super::*;
+use crate::convert::{Converted, Reason, network_policy};
 
 fn convert(spec: Value) -> Converted {
     let object: NetworkPolicy = serde_json::from_value(json!({
@@ -285,86 +284,4 @@ fn an_empty_object_is_read() {
     let policy = network_policy(&object).unwrap().policy.unwrap();
     assert_eq!((policy.ingress, policy.egress), (Some(vec![]), None), "all of the namespace is isolated");
     assert_eq!(network_policy(&NetworkPolicy::default()), None);
-}
-
-fn pod_with(change: impl FnOnce(&mut Value)) -> Option<selvage_policy::model::Pod> {
-    let mut object = json!({
-        "metadata": {
-            "namespace": "ns", "name": "p", "uid": "u", "labels": { "a": "b" },
-            "creationTimestamp": "2026-01-01T00:00:10Z",
-        },
-        "spec": {
-            "nodeName": "n1", "serviceAccountName": "sa",
-            "containers": [{ "name": "c", "ports": [
-                { "name": "web", "containerPort": 80 },
-                { "name": "web", "containerPort": 81 },
-                { "name": "dns", "containerPort": 53, "protocol": "UDP" },
-                { "containerPort": 99 },
-            ] }],
-            "initContainers": [{ "name": "i", "ports": [{ "name": "init", "containerPort": 7 }] }],
-        },
-        "status": {
-            "phase": "Running", "podIP": "10.0.0.5", "podIPs": [{ "ip": "10.0.0.5" }, { "ip": "fd00::5" }],
-        },
-    });
-    change(&mut object);
-    pod(&serde_json::from_value::<Pod>(object).unwrap())
-}
-
-#[test]
-fn a_pod() {
-    let pod = pod_with(|_| ()).unwrap();
-    assert_eq!((&*pod.uid, &*pod.node, &*pod.service_account), ("u", "n1", "sa"));
-    assert_eq!(pod.created, 1_767_225_610);
-    let addresses: Vec<_> = pod.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["10.0.0.5", "fd00::5"]);
-    let ports: Vec<_> = pod
-        .named_ports
-        .iter()
-        .map(|(port, numbers)| (port.protocol, &*port.name, numbers.iter().copied().collect::<Vec<_>>()))
-        .collect();
-    assert_eq!(ports, [(6, "init", vec![7]), (6, "web", vec![80, 81]), (17, "dns", vec![53])]);
-}
-
-#[rstest]
-#[case::host_network(|pod: &mut Value| pod["spec"]["hostNetwork"] = json!(true))]
-#[case::succeeded(|pod: &mut Value| pod["status"]["phase"] = json!("Succeeded"))]
-#[case::failed(|pod: &mut Value| pod["status"]["phase"] = json!("Failed"))]
-#[case::not_bound(|pod: &mut Value| pod["spec"]["nodeName"] = json!(null))]
-fn no_endpoint(#[case] change: fn(&mut Value)) {
-    assert_eq!(pod_with(change), None);
-}
-
-#[rstest]
-#[case::terminating(|pod: &mut Value| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:20Z"), 2)]
-#[case::pending(|pod: &mut Value| pod["status"]["phase"] = json!("Pending"), 2)]
-#[case::unknown(|pod: &mut Value| pod["status"]["phase"] = json!("Unknown"), 2)]
-#[case::no_address_yet(|pod: &mut Value| pod["status"] = json!({ "phase": "Pending" }), 0)]
-#[case::no_status(|pod: &mut Value| pod["status"] = json!(null), 0)]
-#[case::an_old_kubelets_status(|pod: &mut Value| pod["status"]["podIPs"] = json!(null), 1)]
-#[case::unreadable_addresses(|pod: &mut Value| {
-    pod["status"] = json!({ "podIPs": [{ "ip": "010.0.0.5" }, { "ip": "::ffff:10.0.0.5" }, { "ip": "10.0.0.6" }] });
-}, 1)]
-fn an_endpoint(#[case] change: fn(&mut Value), #[case] addresses: usize) {
-    assert_eq!(pod_with(change).map(|pod| pod.addresses.len()), Some(addresses));
-}
-
-#[test]
-fn a_node() {
-    let object: Node = serde_json::from_value(json!({
-        "metadata": { "name": "n1", "labels": { "zone": "a" } },
-        "spec": { "podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.1.0/24", "fd00:0:0:1::/64", "rubbish"] },
-        "status": { "addresses": [
-            { "type": "InternalIP", "address": "192.0.2.1" },
-            { "type": "ExternalIP", "address": "2001:db8::1" },
-            { "type": "Hostname", "address": "n1" },
-        ] },
-    }))
-    .unwrap();
-    let node = node(&object);
-    let blocks: Vec<_> = node.blocks.iter().map(ToString::to_string).collect();
-    assert_eq!(blocks, ["10.0.1.0/24", "fd00:0:0:1::/64"]);
-    let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["192.0.2.1", "2001:db8::1"]);
-    assert_eq!(node.labels.len(), 1);
 }

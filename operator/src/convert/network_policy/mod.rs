@@ -1,43 +1,26 @@
 //! networking.k8s.io/v1 NetworkPolicy.
 
+mod peer;
+mod port;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
-use kube::core::ObjectMeta;
-use selvage_policy::compiled::{Action, PolicyKey, PolicyKind};
+use selvage_policy::compiled::{Action, PolicyKind};
 use selvage_policy::model::{Entity, Namespaces, Order, PodSet, Policy, Rule};
 use selvage_policy::selector::Selector;
+use selvage_policy::tier;
 
-use super::peer::peers;
-use super::port::ports;
-use super::selector::selector;
+use self::peer::peers;
+use self::port::ports;
+use super::label_selector::selector;
+use super::result::{Converted, Identity};
 use super::{Issue, Reason};
-
-/// The tier of NetworkPolicies, and the order that they all share there.
-const TIER: &str = "default";
-const ORDER: f64 = 1000.0;
-
-/// What a NetworkPolicy says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Converted {
-    /// Which object it is.
-    pub key: PolicyKey,
-    /// `metadata.uid`.
-    pub uid: Arc<str>,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// What is enforced; None when the policy's own subject can't be read.
-    pub policy: Option<Policy>,
-    /// What is not enforced as written, in the order of the fields.
-    pub issues: Vec<Issue>,
-}
 
 /// Reads a NetworkPolicy; None for an object without name or namespace, which no API server hands out.
 pub fn network_policy(object: &NetworkPolicy) -> Option<Converted> {
-    let namespace: Arc<str> = object.metadata.namespace.as_deref()?.into();
-    let name: Arc<str> = object.metadata.name.as_deref()?.into();
-    let uid: Arc<str> = object.metadata.uid.as_deref().unwrap_or_default().into();
-    let generation = object.metadata.generation.unwrap_or_default();
+    let identity = Identity::of(PolicyKind::NetworkPolicy, &object.metadata)?;
+    let namespace = &identity.key.namespace;
     let empty = NetworkPolicySpec::default();
     let spec = object.spec.as_ref().unwrap_or(&empty);
 
@@ -52,26 +35,18 @@ pub fn network_policy(object: &NetworkPolicy) -> Option<Converted> {
         }
     };
     let (for_ingress, for_egress) = directions(spec, &mut issues);
-    let ingress = for_ingress.then(|| ingress(spec, &namespace, &mut issues));
-    let egress = for_egress.then(|| egress(spec, &namespace, &mut issues));
+    let ingress = for_ingress.then(|| ingress(spec, namespace, &mut issues));
+    let egress = for_egress.then(|| egress(spec, namespace, &mut issues));
     let policy = subject.map(|pods| Policy {
-        uid: uid.clone(),
-        generation,
-        tier: TIER.into(),
-        order: Order::new(ORDER),
+        uid: identity.uid.clone(),
+        generation: identity.generation,
+        tier: tier::DEFAULT.into(),
+        order: Order::new(tier::NETWORK_POLICY_ORDER),
         subject: PodSet { namespaces: Namespaces::Named(namespace.clone()), accounts: Selector::All, pods },
         ingress,
         egress,
     });
-    let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace, name };
-    Some(Converted { key, uid, generation, policy, issues })
-}
-
-/// What is left of a NetworkPolicy that can't be decoded: nothing to enforce, and why. None as [`network_policy`].
-pub fn unreadable(metadata: &ObjectMeta, error: &str) -> Option<Converted> {
-    let shell = NetworkPolicy { metadata: metadata.clone(), spec: None };
-    let issue = Issue::new("spec", Reason::Unreadable, format!("{error}: nothing of it is enforced"));
-    network_policy(&shell).map(|converted| Converted { policy: None, issues: vec![issue], ..converted })
+    Some(identity.converted(policy, issues))
 }
 
 /// Which directions the policy isolates: (ingress, egress).
