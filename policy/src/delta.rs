@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::compiled::{GroupId, GroupKind, Member, NodePolicy, PolicyKey};
+use crate::model::Key;
 
 /// Differences between the state after this flush and the state after the one before.
 ///
@@ -23,6 +24,10 @@ pub struct Delta {
     ///
     /// [`PolicyStatus`]: crate::engine::PolicyStatus
     pub policies: BTreeSet<PolicyKey>,
+    /// NetworkSets that came, went or changed, and those whose [`SetStatus`] may be another than before.
+    ///
+    /// [`SetStatus`]: crate::engine::SetStatus
+    pub sets: BTreeSet<Key>,
 }
 
 /// How one group changed.
@@ -50,5 +55,6 @@ impl Delta {
             && self.groups.is_empty()
             && self.removed_groups.is_empty()
             && self.policies.is_empty()
+            && self.sets.is_empty()
     }
 }

@@ -3,11 +3,12 @@
 mod dirty;
 mod flush;
 mod groups;
+mod lists;
 mod pods;
 mod policies;
 mod profiles;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,11 +19,13 @@ pub use crate::delta::{Delta, GroupDelta};
 use crate::index::addresses::Addresses;
 use crate::index::slab::{Id, Slab};
 use crate::index::{Endpoint, Index};
-use crate::model::Change;
+use crate::model::{Change, Pool};
 use crate::tier::Tiers;
 use dirty::Dirty;
 pub(crate) use groups::Group;
 use groups::{Groups, all_members};
+use lists::Lists;
+pub use lists::SetStatus;
 pub(crate) use policies::Policy;
 use profiles::Profiles;
 
@@ -41,6 +44,8 @@ pub struct Engine {
     policy_ids: HashMap<PolicyKey, Id<Policy>>,
     policies_by_tier: HashMap<Arc<str>, BTreeSet<Id<Policy>>>,
     groups: Groups,
+    lists: Lists,
+    pools: BTreeMap<Arc<str>, Pool>,
     profiles: Profiles,
     dirty: Dirty,
 }
@@ -125,6 +130,8 @@ pub struct Counts {
     pub profiles: usize,
     /// Addresses that pods claim.
     pub addresses: usize,
+    /// NetworkSets, EndpointSlices, nodes with an object, and pools.
+    pub listed: usize,
     /// Distinct keys in the indices of labels and selectors.
     pub index_keys: usize,
 }
@@ -143,9 +150,10 @@ impl Engine {
             Change::Pod(key, pod) => self.set_pod(&key, pod),
             Change::Tier(name, tier) => self.set_tier(&name, tier),
             Change::Policy(key, policy) => self.set_policy(key, policy),
-            // No producer yet.
-            Change::ServiceAccount(..) | Change::NetworkSet(..) | Change::Backends(..) | Change::Pool(..) => {
-            }
+            Change::ServiceAccount(key, account) => self.set_account(&key, account),
+            Change::NetworkSet(key, set) => self.set_network_set(key, set),
+            Change::Backends(key, backends) => self.set_backends(key, backends),
+            Change::Pool(name, pool) => self.set_pool(name, pool),
         }
     }
 
@@ -218,7 +226,8 @@ impl Engine {
             groups: self.groups.len(),
             profiles: self.profiles.len(),
             addresses: self.addresses.len(),
-            index_keys: self.index.keys(),
+            listed: self.lists.len() + self.pools.len(),
+            index_keys: self.index.keys() + self.lists.index_keys(),
         }
     }
 

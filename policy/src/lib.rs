@@ -12,6 +12,7 @@ pub mod delta;
 pub mod engine;
 mod index;
 pub mod model;
+pub mod oracle;
 pub mod selector;
 pub mod slices;
 pub mod tier;

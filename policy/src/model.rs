@@ -283,6 +283,11 @@ pub mod given {
     pub const ORCHESTRATOR: &str = "@orchestrator";
     /// The object's own name, of namespaces and service accounts.
     pub const NAME: &str = "@name";
+
+    /// Whether a key is one of these.
+    pub fn is_given(key: &str) -> bool {
+        key.starts_with('@')
+    }
 }
 
 impl Entity {

@@ -4,7 +4,7 @@ mod common;
 
 use common::random::changes;
 use common::snapshot::Snapshot;
-use common::world::{World, engine};
+use common::world::{World, WorldExt, engine};
 use proptest::prelude::*;
 use selvage_policy::engine::{Counts, Engine};
 use selvage_policy::model::Change;

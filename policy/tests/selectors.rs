@@ -5,10 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::build;
 use common::random::selector;
-use common::{build, oracle};
 use proptest::prelude::*;
 use rstest::rstest;
+use selvage_policy::oracle::who::selects;
 use selvage_policy::selector::Selector;
 
 fn list(values: &str) -> Vec<Arc<str>> {
@@ -126,7 +127,7 @@ proptest! {
         let negated = canonical.clone().negate();
         prop_assert_eq!(&negated, &negated.clone().canonical());
         for labels in every_labelling() {
-            let expected = oracle::selects(&tree, &labels);
+            let expected = selects(&tree, &labels);
             prop_assert_eq!(canonical.matches(&labels), expected, "{} for {:?}", canonical, labels);
             prop_assert_eq!(negated.matches(&labels), !expected, "{} for {:?}", negated, labels);
         }

@@ -98,7 +98,7 @@ fn policies_of_one_order_name_and_namespace_are_asked_by_kind() {
 #[case::deny(&[Deny, Allow], false)]
 #[case::log_goes_on_to_allow(&[Log, Allow], true)]
 #[case::log_goes_on_to_deny(&[Log, Deny], false)]
-#[case::log_alone_meets_the_default(&[Log], false)]
+#[case::log_alone_does_not_make_the_tier_count(&[Log], true)]
 #[case::pass_leaves_the_tier(&[Pass, Deny], true)]
 #[case::no_rule_meets_the_default(&[], false)]
 fn the_first_match_decides(#[case] rules: &[Action], #[case] allowed: bool) {

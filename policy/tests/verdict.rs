@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::oracle::Direction;
+use common::evaluate;
 use common::random::{changes, packet, seed};
 use common::snapshot::Snapshot;
-use common::world::{World, engine};
-use common::{evaluate, oracle};
+use common::world::{World, WorldExt, engine};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use selvage_policy::oracle::verdict::{Direction, judge};
+use selvage_policy::oracle::who::owner;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
@@ -22,8 +23,8 @@ proptest! {
             for (address, direction) in
                 [(packet.source, Direction::Egress), (packet.destination, Direction::Ingress)]
             {
-                let Some((judged, _)) = oracle::owner(&world, address) else { continue };
-                let expected = oracle::allowed(&world, judged, direction, &packet);
+                let Some((judged, _)) = owner(&world, address) else { continue };
+                let expected = judge(&world, judged, direction, &packet).allowed;
                 let seen = evaluate::allowed(&snapshot, judged, direction, &packet);
                 prop_assert_eq!(seen, expected, "{:?} {} {:?}", direction, judged, packet);
             }

@@ -3,33 +3,85 @@
 use std::fmt;
 
 use crate::compiled::{GroupId, GroupKind, NamedPort};
-use crate::model::{Namespaces, PodSet};
+use crate::model::{Key, Namespaces, PodSet, SetSelection, given};
 use crate::selector::{Quoted, Selector};
 
 /// The label that every namespace carries with its own name (the API server sets it, and so does the index).
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// What a group holds of which pods.
+/// What a group holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupSpec {
-    /// The pods, in canonical form.
-    pub(crate) pods: PodSet,
-    /// None: their addresses. A name: each address with the ports that carry the name.
-    pub(crate) port: Option<NamedPort>,
+pub(crate) enum GroupSpec {
+    /// Addresses of pods.
+    Pods(PodSet),
+    /// Addresses of pods, each with the ports that carry the name.
+    PortsOfPods(PodSet, NamedPort),
+    /// Networks of sets.
+    Sets(SetSelection),
+    /// Addresses of a Service's backends.
+    Backends(Key),
+    /// Address, protocol and port of a Service's backends.
+    PortsOfBackends(Key),
+    /// Addresses of nodes.
+    Nodes(Selector),
 }
 
 impl GroupSpec {
     pub(crate) fn kind(&self) -> GroupKind {
-        if self.port.is_none() { GroupKind::Addresses } else { GroupKind::Ports }
+        match self {
+            Self::Pods(_) | Self::Sets(_) | Self::Backends(_) | Self::Nodes(_) => GroupKind::Addresses,
+            Self::PortsOfPods(..) | Self::PortsOfBackends(_) => GroupKind::Ports,
+        }
     }
 
     /// 128 bits of BLAKE3 over kind, scope and canonical selector: specs of equal meaning are one group.
     pub(crate) fn id(&self) -> GroupId {
-        let kind = match &self.port {
-            None => "addresses".to_owned(),
-            Some(port) => format!("ports {} {}", port.protocol, Quoted(&port.name)),
+        GroupId(hash128(&match self {
+            Self::Pods(pods) => format!("addresses\n{pods}"),
+            Self::PortsOfPods(pods, NamedPort { protocol, name }) => {
+                format!("ports {protocol} {}\n{pods}", Quoted(name))
+            }
+            Self::Sets(SetSelection { namespaces, sets }) => match namespaces {
+                None => format!("global sets\n{sets}"),
+                Some(Namespaces::Named(name)) => format!("sets\nnamespace {}\n{sets}", Quoted(name)),
+                Some(Namespaces::Matching(selector)) => format!("sets\nnamespaces {selector}\n{sets}"),
+            },
+            Self::Backends(Key { namespace, name }) => format!("backends\n{namespace}/{name}"),
+            Self::PortsOfBackends(Key { namespace, name }) => {
+                format!("ports of backends\n{namespace}/{name}")
+            }
+            Self::Nodes(selector) => format!("nodes\n{selector}"),
+        }))
+    }
+}
+
+impl Namespaces {
+    /// The canonical form; None where no namespace can match.
+    fn canonical(self) -> Option<Self> {
+        match self {
+            Self::Named(name) => Some(Self::Named(name)),
+            Self::Matching(selector) => match selector.canonical() {
+                // These labels are always there and always the name.
+                Selector::In(key, mut values)
+                    if matches!(&*key, NAMESPACE_NAME | given::NAME) && values.len() == 1 =>
+                {
+                    Some(Self::Named(values.pop_first()?))
+                }
+                selector => (selector != Selector::nothing()).then_some(Self::Matching(selector)),
+            },
+        }
+    }
+}
+
+impl SetSelection {
+    /// The canonical form; None where no set can match.
+    pub(crate) fn canonical(self) -> Option<Self> {
+        let namespaces = match self.namespaces {
+            None => None,
+            Some(namespaces) => Some(namespaces.canonical()?),
         };
-        GroupId(hash128(&format!("{kind}\n{}", self.pods)))
+        let sets = self.sets.canonical();
+        (sets != Selector::nothing()).then_some(Self { namespaces, sets })
     }
 }
 
@@ -41,22 +93,10 @@ impl PodSet {
 
     /// The canonical form; None where no pod can match.
     pub(crate) fn canonical(self) -> Option<Self> {
-        let namespaces = match self.namespaces {
-            Namespaces::Named(name) => Namespaces::Named(name),
-            Namespaces::Matching(selector) => match selector.canonical() {
-                // The label is always there and always the name.
-                Selector::In(key, mut values) if &*key == NAMESPACE_NAME && values.len() == 1 => {
-                    Namespaces::Named(values.pop_first()?)
-                }
-                selector => Namespaces::Matching(selector),
-            },
-        };
-        let nothing = Selector::nothing();
+        let namespaces = self.namespaces.canonical()?;
         let (accounts, pods) = (self.accounts.canonical(), self.pods.canonical());
-        let possible = pods != nothing
-            && accounts != nothing
-            && !matches!(&namespaces, Namespaces::Matching(s) if *s == nothing);
-        possible.then_some(Self { namespaces, accounts, pods })
+        let nothing = Selector::nothing();
+        (pods != nothing && accounts != nothing).then_some(Self { namespaces, accounts, pods })
     }
 }
 

@@ -4,42 +4,47 @@
 //! endpoints that it selects.
 
 pub(crate) mod group;
-mod nets;
+pub(crate) mod nets;
 pub(crate) mod profile;
 mod rules;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::compiled::{self, GroupId, NamedPort};
+use crate::compiled::{self, Action, End, GroupId, NamedPort};
 use crate::model::{self, Ports};
 use group::GroupSpec;
 use rules::RuleCompiler;
-use services::Resolver;
+use services::Direction;
 
 /// A policy's rules and what they need.
 pub(crate) struct Compiled {
     pub(crate) policy: compiled::Policy,
     /// Every group that the rules name.
     pub(crate) groups: BTreeMap<GroupId, GroupSpec>,
-    /// Names in the ingress rules, which the judged endpoint resolves.
+    /// Names of destination ports in the ingress rules, which the judged endpoint resolves.
     pub(crate) names: Box<[NamedPort]>,
 }
 
 /// Compiles a policy's rules.
 pub(crate) fn compile(policy: &model::Policy) -> Compiled {
-    let mut rules = RuleCompiler::default();
+    let mut rules = RuleCompiler::new(&policy.subject);
     let ingress = policy.ingress.as_deref().unwrap_or_default();
     let egress = policy.egress.as_deref().unwrap_or_default();
-    let names: BTreeSet<NamedPort> =
-        ingress.iter().flat_map(|rule| &rule.ports).flat_map(|term| &term.ports).filter_map(named).collect();
+    let terms = ingress.iter().flat_map(|rule| &rule.ports).filter(|term| term.end == End::Destination);
+    let names: BTreeSet<NamedPort> = terms.flat_map(|term| &term.ports).filter_map(named).collect();
     let policy = compiled::Policy {
         uid: policy.uid.clone(),
         generation: policy.generation,
-        ingress: rules.rules(ingress, Resolver::Endpoint),
-        egress: rules.rules(egress, Resolver::Peer),
+        ingress: rules.rules(ingress, Direction::Ingress),
+        egress: rules.rules(egress, Direction::Egress),
     };
     Compiled { policy, groups: rules.groups, names: names.into_iter().collect() }
+}
+
+/// Whether a policy's rules make its tier count in their direction: those that do nothing but log do not.
+pub(crate) fn counts(rules: &[model::Rule]) -> bool {
+    rules.is_empty() || rules.iter().any(|rule| rule.action != Action::Log)
 }
 
 fn named(ports: &Ports) -> Option<NamedPort> {

@@ -15,12 +15,23 @@ pub(crate) struct Placement {
     pub(crate) tier: Arc<str>,
     /// The place in the tier.
     pub(crate) order: Option<Order>,
-    /// Whether the policy says something of packets to the endpoint.
-    pub(crate) ingress: bool,
-    /// Whether the policy says something of packets from the endpoint.
-    pub(crate) egress: bool,
+    /// What the policy says of packets to the endpoint.
+    pub(crate) ingress: Says,
+    /// What the policy says of packets from the endpoint.
+    pub(crate) egress: Says,
     /// Names in its ingress rules, which the endpoint resolves.
     pub(crate) names: Box<[NamedPort]>,
+}
+
+/// What a policy says of a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// Nothing.
+    Nothing,
+    /// It logs, and its tier does not count for that.
+    Logs,
+    /// It decides.
+    Decides,
 }
 
 /// The profile of an endpoint that these policies select. Those in a missing tier do not count.
@@ -38,25 +49,31 @@ pub(crate) fn profile<'a>(
     });
     let mut profile = Profile::default();
     for (tier, policy) in placed {
-        if policy.ingress {
-            step(&mut profile.ingress, &policy.tier, tier.default_action, &policy.key);
+        if policy.ingress != Says::Nothing {
+            step(&mut profile.ingress, tier.default_action, policy, policy.ingress);
             for name in &policy.names {
                 if let Some(ports) = named_ports.get(name) {
                     profile.named_ports.insert(name.clone(), ports.clone());
                 }
             }
         }
-        if policy.egress {
-            step(&mut profile.egress, &policy.tier, tier.default_action, &policy.key);
+        if policy.egress != Says::Nothing {
+            step(&mut profile.egress, tier.default_action, policy, policy.egress);
         }
     }
     profile
 }
 
-fn step(steps: &mut Vec<TierStep>, tier: &Arc<str>, default_action: Action, policy: &PolicyKey) {
-    match steps.last_mut() {
-        Some(last) if last.tier == *tier => last.policies.push(policy.clone()),
-        _ => steps.push(TierStep { tier: tier.clone(), default_action, policies: vec![policy.clone()] }),
+fn step(steps: &mut Vec<TierStep>, default_action: Action, policy: &Placement, says: Says) {
+    if steps.last().is_none_or(|last| last.tier != policy.tier) {
+        // Until a policy decides, the tier does not count: nothing of it stops a packet.
+        let tier = policy.tier.clone();
+        steps.push(TierStep { tier, default_action: Action::Pass, policies: Vec::new() });
+    }
+    let Some(step) = steps.last_mut() else { return };
+    step.policies.push(policy.key.clone());
+    if says == Says::Decides {
+        step.default_action = default_action;
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::groups::Sign;
 use super::{Delta, Engine, Node};
+use crate::compile::nets::merge;
 use crate::compile::profile::profile;
-use crate::compiled::{self, EndpointKey, NodePolicy};
+use crate::compiled::{self, EndpointKey, Masquerade, NodePolicy};
 use crate::index::Endpoint;
 use crate::index::slab::Id;
+use crate::model::Pool;
 
 impl Engine {
     /// Everything that the changes since the last flush made different.
@@ -20,7 +22,8 @@ impl Engine {
         for id in std::mem::take(&mut self.dirty.nodes) {
             self.rebuild(id, &mut delta);
         }
-        self.groups.flush(&mut self.index, &mut delta);
+        self.groups.flush(&mut self.index, &mut self.lists, &mut delta);
+        delta.sets = std::mem::take(&mut self.lists.dirty);
         delta.policies = std::mem::take(&mut self.dirty.policies).into_iter().collect();
         for key in &delta.policies {
             if let Some(policy) = self.policy_ids.get(key).and_then(|id| self.policies.get_mut(*id)) {
@@ -117,6 +120,15 @@ impl Engine {
         }
         let groups = policies.values().flat_map(|policy| policy.groups()).collect();
         let endpoints = endpoints.into_iter().collect();
-        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups, masquerade: None }
+        let masquerade = self.masquerade(&node.name);
+        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups, masquerade }
+    }
+
+    /// What leaves all pools from one whose nodes this is of.
+    fn masquerade(&self, node: &str) -> Option<Masquerade> {
+        let own = |pool: &&Pool| pool.nat_outgoing && self.node_matches(node, &pool.nodes);
+        let from = merge(self.pools.values().filter(own).map(|pool| pool.net).collect());
+        let inside = || merge(self.pools.values().map(|pool| pool.net).collect());
+        (!from.is_empty()).then(|| Masquerade { from, inside: inside() })
     }
 }

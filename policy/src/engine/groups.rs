@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Delta, GroupDelta, Node};
+use super::lists::{Lists, NetSet};
+use super::{Delta, GroupDelta, Node, Policy};
 use crate::compile::group::GroupSpec;
 use crate::compiled::{GroupId, GroupKind, Member, NamedPort};
 use crate::index::slab::{Id, Slab};
 use crate::index::{Endpoint, Index, Set};
+use crate::model::{Key, SetSelection};
+use crate::selector::Selector;
 
 /// Every group that a policy names.
 #[derive(Debug, Default)]
@@ -30,15 +33,44 @@ pub(crate) struct Groups {
 pub(crate) struct Group {
     id: GroupId,
     kind: GroupKind,
-    /// For a group of kind [`GroupKind::Ports`].
-    port: Option<NamedPort>,
-    set: Id<Set>,
-    /// How many policies name it.
+    pub(super) source: Source,
+    /// How many policies name it, or are about to.
     users: u32,
+    /// Policies that name it.
+    pub(super) policies: BTreeSet<Id<Policy>>,
     /// Nodes whose published policy names it.
     span: BTreeSet<Id<Node>>,
     /// The span was not empty at the last flush.
     published: bool,
+}
+
+/// What a group is made of.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Pods: their addresses, or, with a name, each with the ports that carry it.
+    Pods(Id<Set>, Option<NamedPort>),
+    /// Everything else.
+    Listed(Listed),
+}
+
+/// Members that several objects may give, each with how many do.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) of: ListedOf,
+    counts: BTreeMap<Member, u32>,
+    /// The NetworkSets that it holds.
+    pub(super) sets: BTreeSet<Id<NetSet>>,
+}
+
+/// What a listed group is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ListedOf {
+    /// Networks of sets.
+    Sets(SetSelection),
+    /// A Service's backends; true: with their ports.
+    Backends(Key, bool),
+    /// Addresses of nodes.
+    Nodes(Selector),
 }
 
 #[derive(Debug, Default)]
@@ -56,28 +88,92 @@ pub(crate) enum Sign {
 
 impl Groups {
     /// A policy more that names a group.
-    pub(crate) fn acquire(&mut self, index: &mut Index, id: GroupId, spec: &GroupSpec) -> Id<Group> {
+    pub(crate) fn acquire(
+        &mut self,
+        index: &mut Index,
+        lists: &mut Lists,
+        id: GroupId,
+        spec: &GroupSpec,
+    ) -> Id<Group> {
         if let Some(known) = self.ids.get(&id).copied() {
             if let Some(group) = self.groups.get_mut(known) {
                 group.users += 1;
             }
             return known;
         }
-        let set = index.use_set(&spec.pods);
+        let listed = |of| Source::Listed(Listed { of, counts: BTreeMap::new(), sets: BTreeSet::new() });
+        let source = match spec {
+            GroupSpec::Pods(pods) => Source::Pods(index.use_set(pods), None),
+            GroupSpec::PortsOfPods(pods, port) => Source::Pods(index.use_set(pods), Some(port.clone())),
+            GroupSpec::Sets(sets) => listed(ListedOf::Sets(sets.clone())),
+            GroupSpec::Backends(service) => listed(ListedOf::Backends(service.clone(), false)),
+            GroupSpec::PortsOfBackends(service) => listed(ListedOf::Backends(service.clone(), true)),
+            GroupSpec::Nodes(selector) => listed(ListedOf::Nodes(selector.clone())),
+        };
         let group = self.groups.insert(Group {
             id,
             kind: spec.kind(),
-            port: spec.port.clone(),
-            set,
+            source,
             users: 1,
+            policies: BTreeSet::new(),
             span: BTreeSet::new(),
             published: false,
         });
         self.ids.insert(id, group);
-        if let Some(set) = index.sets.get_mut(set) {
-            set.groups.push(group);
+        match self.groups.get(group).map(|group| &group.source) {
+            Some(Source::Pods(set, _)) => {
+                if let Some(set) = index.sets.get_mut(*set) {
+                    set.groups.push(group);
+                }
+            }
+            Some(Source::Listed(listed)) => {
+                let of = listed.of.clone();
+                lists.fill(index, self, group, &of);
+            }
+            None => {}
         }
         group
+    }
+
+    /// A member that one object gives a listed group more, or less.
+    pub(super) fn list(&mut self, id: Id<Group>, member: Member, sign: Sign) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let Source::Listed(listed) = &mut group.source else { return };
+        let count = listed.counts.entry(member).or_default();
+        let flipped = match sign {
+            Sign::Plus => {
+                *count += 1;
+                *count == 1
+            }
+            Sign::Minus => {
+                *count = count.saturating_sub(1);
+                *count == 0
+            }
+        };
+        if *count == 0 {
+            listed.counts.remove(&member);
+        }
+        if flipped && group.published {
+            self.note(id, member, sign);
+        }
+    }
+
+    /// A change of a published group's members.
+    fn note(&mut self, id: Id<Group>, member: Member, sign: Sign) {
+        let changes = self.pending.entry(id).or_default();
+        let count = changes.entry(member).or_default();
+        *count += if sign == Sign::Plus { 1 } else { -1 };
+        if *count == 0 {
+            changes.remove(&member);
+        }
+    }
+
+    pub(super) fn by_id(&self, id: Id<Group>) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    pub(super) fn by_id_mut(&mut self, id: Id<Group>) -> Option<&mut Group> {
+        self.groups.get_mut(id)
     }
 
     /// A policy less. The group stays until the next flush: it may be in a span, or be named again.
@@ -100,13 +196,10 @@ impl Groups {
     ) {
         for id in sets.iter().filter_map(|set| index.sets.get(*set)).flat_map(|set| &set.groups) {
             let Some(group) = self.groups.get(*id).filter(|group| group.published) else { continue };
-            for member in members(group.port.as_ref(), endpoint, address) {
-                let changes = self.pending.entry(*id).or_default();
-                let count = changes.entry(member).or_default();
-                *count += if sign == Sign::Plus { 1 } else { -1 };
-                if *count == 0 {
-                    changes.remove(&member);
-                }
+            let Source::Pods(_, port) = &group.source else { continue };
+            let members: Vec<Member> = members(port.as_ref(), endpoint, address).collect();
+            for member in members {
+                self.note(*id, member, sign);
             }
         }
     }
@@ -129,7 +222,7 @@ impl Groups {
     }
 
     /// Moves what changed into the delta, and forgets groups that nothing needs.
-    pub(crate) fn flush(&mut self, index: &mut Index, delta: &mut Delta) {
+    pub(super) fn flush(&mut self, index: &mut Index, lists: &mut Lists, delta: &mut Delta) {
         let mut pending = std::mem::take(&mut self.pending);
         let mut spans = std::mem::take(&mut self.spans);
         let touched: BTreeSet<_> = pending.keys().chain(spans.keys()).copied().collect();
@@ -167,18 +260,23 @@ impl Groups {
         }
         for id in std::mem::take(&mut self.unused) {
             if self.groups.get(id).is_some_and(|group| group.users == 0 && group.span.is_empty()) {
-                self.remove(index, id);
+                self.remove(index, lists, id);
             }
         }
     }
 
-    fn remove(&mut self, index: &mut Index, id: Id<Group>) {
+    fn remove(&mut self, index: &mut Index, lists: &mut Lists, id: Id<Group>) {
         let Some(group) = self.groups.remove(id) else { return };
         self.ids.remove(&group.id);
-        if let Some(set) = index.sets.get_mut(group.set) {
-            set.groups.retain(|known| *known != id);
+        match &group.source {
+            Source::Pods(set, _) => {
+                if let Some(known) = index.sets.get_mut(*set) {
+                    known.groups.retain(|known| *known != id);
+                }
+                index.release_set(*set);
+            }
+            Source::Listed(listed) => lists.forget(id, listed),
         }
-        index.release_set(group.set);
     }
 
     /// A published group with its members and the nodes of its span.
@@ -213,12 +311,16 @@ impl Group {
 /// Everything in a group. No member comes twice: an address has one owner, and a pod one port of a name and protocol
 /// as often as its containers differ in it.
 pub(crate) fn all_members<'a>(index: &'a Index, group: &'a Group) -> impl Iterator<Item = Member> + 'a {
-    let set = index.sets.get(group.set).into_iter();
-    let endpoints = set.flat_map(|set| &set.members).filter_map(|id| index.endpoints.get(*id));
-    endpoints.flat_map(move |endpoint| {
+    let (set, port, listed) = match &group.source {
+        Source::Pods(set, port) => (index.sets.get(*set), port.as_ref(), None),
+        Source::Listed(listed) => (None, None, Some(listed.counts.keys().copied())),
+    };
+    let endpoints = set.into_iter().flat_map(|set| &set.members).filter_map(|id| index.endpoints.get(*id));
+    let of_pods = endpoints.flat_map(move |endpoint| {
         let addresses = endpoint.owned.iter().copied();
-        addresses.flat_map(move |address| members(group.port.as_ref(), endpoint, address))
-    })
+        addresses.flat_map(move |address| members(port, endpoint, address))
+    });
+    of_pods.chain(listed.into_iter().flatten())
 }
 
 /// What one address of an endpoint is in a group.

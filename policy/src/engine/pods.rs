@@ -43,6 +43,7 @@ impl Engine {
             node,
             uid: pod.uid,
             created: pod.created,
+            account: self.index.strings.intern(&pod.service_account),
             labels: self.index.strings.labels(&pod.labels),
             addresses: BTreeSet::new(),
             owned: BTreeSet::new(),
@@ -79,6 +80,14 @@ impl Engine {
         let Some(endpoint) = self.index.endpoints.get_mut(id) else { return };
         let recreated = std::mem::replace(&mut endpoint.created, pod.created) != pod.created;
         let renamed = endpoint.named_ports != pod.named_ports;
+        if endpoint.account != pod.service_account {
+            // The API server lets nobody change it; should it be another, so is the pod.
+            endpoint.account = self.index.strings.intern(&pod.service_account);
+            if let Some(moves) = self.index.reassign(id) {
+                self.moved(&moves);
+            }
+        }
+        let Some(endpoint) = self.index.endpoints.get_mut(id) else { return };
         if !endpoint.labels.same(&pod.labels) {
             let labels = self.index.strings.labels(&pod.labels);
             if let Some(moves) = self.index.relabel_endpoint(id, labels) {
@@ -217,11 +226,38 @@ impl Engine {
             for moves in self.index.relabel_namespace(id, labels) {
                 self.moved(&moves);
             }
+            self.reassign_sets(name);
         }
         self.index.drop_namespace_if_unused(id);
     }
 
+    pub(super) fn set_account(&mut self, key: &model::Key, account: Option<model::ServiceAccount>) {
+        if account.is_none() && self.index.namespace_id(&key.namespace).is_none() {
+            return;
+        }
+        let namespace = self.index.namespace_or_new(&key.namespace);
+        let labels = account.map(|account| self.index.strings.labels(&account.labels));
+        for moves in self.index.relabel_account(namespace, &key.name, labels) {
+            self.moved(&moves);
+        }
+        self.index.drop_namespace_if_unused(namespace);
+    }
+
+    pub(super) fn set_pool(&mut self, name: Arc<str>, pool: Option<model::Pool>) {
+        if self.pools.get(&name) == pool.as_ref() {
+            return;
+        }
+        match pool {
+            Some(pool) => self.pools.insert(name, pool),
+            None => self.pools.remove(&name),
+        };
+        for id in self.node_ids.values().copied().collect::<Vec<_>>() {
+            self.mark_node(id);
+        }
+    }
+
     pub(super) fn set_node(&mut self, name: &Arc<str>, node: Option<model::Node>) {
+        self.list_node(name, node.as_ref());
         if node.is_none() && !self.node_ids.contains_key(name) {
             return;
         }
@@ -230,6 +266,10 @@ impl Engine {
         let blocks = node.as_ref().map(|node| node.blocks.clone()).unwrap_or_default();
         let present = node.is_some();
         if std::mem::replace(&mut known.present, present) != present {
+            self.mark_node(id);
+        }
+        if !self.pools.is_empty() {
+            // It may be one of a pool's nodes now.
             self.mark_node(id);
         }
         let Some(known) = self.nodes.get_mut(id) else { return };

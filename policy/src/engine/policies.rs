@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::groups::{Group, Sign};
 use super::{Engine, Node};
-use crate::compile::profile::Placement;
-use crate::compile::{Compiled, compile};
+use crate::compile::profile::{Placement, Says};
+use crate::compile::{Compiled, compile, counts};
 use crate::compiled::{self, PolicyKey};
 use crate::index::Set;
 use crate::index::slab::Id;
@@ -73,12 +73,12 @@ impl Engine {
             key: PolicyKey { namespace: self.index.strings.intern(&key.namespace), ..key.clone() },
             tier: self.index.strings.intern(&policy.tier),
             order: policy.order,
-            ingress: policy.ingress.is_some(),
-            egress: policy.egress.is_some(),
+            ingress: says(policy.ingress.as_deref()),
+            egress: says(policy.egress.as_deref()),
             names,
         };
         let subject = policy.subject.canonical().map(|pods| self.index.use_set(&pods));
-        let acquire = |(id, spec)| self.groups.acquire(&mut self.index, id, &spec);
+        let acquire = |(id, spec)| self.groups.acquire(&mut self.index, &mut self.lists, id, &spec);
         let groups = groups.into_iter().map(acquire).collect();
         Policy { placement, subject, compiled: Arc::new(compiled), groups, dirty: false }
     }
@@ -97,6 +97,10 @@ impl Engine {
     fn attach(&mut self, id: Id<Policy>) {
         let Some(policy) = self.policies.get(id) else { return };
         self.policies_by_tier.entry(policy.placement.tier.clone()).or_default().insert(id);
+        for group in policy.groups.clone() {
+            self.name_group(group, id, Sign::Plus);
+        }
+        let Some(policy) = self.policies.get(id) else { return };
         if let Some(set) = policy.subject.and_then(|set| self.index.sets.get_mut(set)) {
             if set.subjects.is_empty() {
                 for endpoint in set.members.iter().filter_map(|member| self.index.endpoints.get(*member)) {
@@ -110,6 +114,9 @@ impl Engine {
 
     fn detach(&mut self, id: Id<Policy>) {
         self.mark_subject(id);
+        for group in self.policies.get(id).map(|policy| policy.groups.clone()).unwrap_or_default() {
+            self.name_group(group, id, Sign::Minus);
+        }
         let Some(policy) = self.policies.get(id) else { return };
         if let Some(tier) = self.policies_by_tier.get_mut(&policy.placement.tier) {
             tier.remove(&id);
@@ -157,6 +164,14 @@ impl Engine {
             }
         }
         true
+    }
+}
+
+fn says(rules: Option<&[model::Rule]>) -> Says {
+    match rules {
+        None => Says::Nothing,
+        Some(rules) if counts(rules) => Says::Decides,
+        Some(_) => Says::Logs,
     }
 }
 

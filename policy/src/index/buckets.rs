@@ -30,7 +30,7 @@ pub(crate) struct Buckets<T> {
 /// The keys of a selector: an object that matches fulfils at least one. Without keys nothing matches.
 pub(crate) fn keys(selector: &Selector) -> Vec<Key<'_>> {
     match selector {
-        Selector::Has(key) => vec![Key::Present(key)],
+        Selector::Has(key) | Selector::Text(key, ..) => vec![Key::Present(key)],
         Selector::In(key, values) => values.iter().map(|value| Key::Value(key, value)).collect(),
         Selector::And(parts) => parts.iter().map(keys).min_by_key(|keys| cost(keys)).unwrap_or_default(),
         Selector::Or(parts) => {
@@ -98,6 +98,18 @@ impl<T: Copy + Ord> Buckets<T> {
         }
         for (key, text) in new.iter() {
             self.insert((), Key::Value(key, text), value);
+        }
+    }
+}
+
+impl<T: Copy + Ord> Buckets<T> {
+    /// As [`Buckets::refile`], under the labels themselves too.
+    pub(crate) fn refile_all(&mut self, value: T, old: &LabelSet, new: &LabelSet) {
+        for key in fulfilled(old).filter(|key| *key != Key::Any) {
+            self.remove((), key, value);
+        }
+        for key in fulfilled(new).filter(|key| *key != Key::Any) {
+            self.insert((), key, value);
         }
     }
 }

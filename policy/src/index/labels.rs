@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::compile::group::NAMESPACE_NAME;
-use crate::model::Labels;
+use crate::model::{Labels, given};
 use crate::selector::LabelSource;
 
 /// Strings that many objects hold, once each.
@@ -43,6 +43,7 @@ impl Strings {
     pub(crate) fn namespace_labels(&mut self, name: &Arc<str>, labels: &Labels) -> LabelSet {
         let mut labels = labels.clone();
         labels.insert(NAMESPACE_NAME.into(), name.clone());
+        labels.insert(given::NAME.into(), name.clone());
         self.labels(&labels)
     }
 }

@@ -5,8 +5,9 @@
 //! its namespaces or with its label values, and a relabelled namespace moves only its own endpoints in and out of the
 //! scopes that flip.
 
+mod accounts;
 pub(crate) mod addresses;
-mod buckets;
+pub(crate) mod buckets;
 pub(crate) mod labels;
 mod namespaces;
 mod sets;
@@ -52,6 +53,8 @@ pub(crate) struct Endpoint {
     pub(crate) node: Id<Node>,
     pub(crate) uid: Arc<str>,
     pub(crate) created: i64,
+    /// The service account's name.
+    pub(crate) account: Arc<str>,
     pub(crate) labels: LabelSet,
     /// Addresses that it claims.
     pub(crate) addresses: BTreeSet<IpAddr>,
@@ -77,6 +80,10 @@ pub(crate) struct Namespace {
     scopes: BTreeSet<Id<Scope>>,
     /// How many scopes name it (none or one).
     named: u32,
+    /// Labels of its service accounts that have an object.
+    accounts: BTreeMap<Arc<str>, LabelSet>,
+    /// How many NetworkSets it has.
+    pub(crate) network_sets: u32,
 }
 
 /// A choice of namespaces that sets share.
@@ -93,6 +100,7 @@ struct Scope {
 pub(crate) struct Set {
     hash: u128,
     scope: Id<Scope>,
+    accounts: Selector,
     selector: Selector,
     users: u32,
     pub(crate) members: BTreeSet<Id<Endpoint>>,

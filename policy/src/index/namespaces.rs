@@ -30,6 +30,8 @@ impl Index {
             endpoints: BTreeMap::new(),
             scopes: BTreeSet::new(),
             named: 0,
+            accounts: BTreeMap::new(),
+            network_sets: 0,
         });
         self.namespace_ids.insert(name.clone(), id);
         self.file_namespace(id, labels);
@@ -56,7 +58,7 @@ impl Index {
             let Some(known) = self.endpoints.get(endpoint) else { continue };
             let in_scope = |set| self.sets.get(set).is_some_and(|set| left.contains(&set.scope));
             let left = known.sets.iter().copied().filter(|set| in_scope(*set)).collect();
-            let joined = self.sets_for(&joined, &known.labels);
+            let joined = self.sets_for(&joined, known);
             moves.push(self.shift(endpoint, left, joined));
         }
         moves
@@ -65,7 +67,8 @@ impl Index {
     /// Forgets a namespace that nothing needs any more.
     pub(crate) fn drop_namespace_if_unused(&mut self, id: Id<Namespace>) {
         let Some(namespace) = self.namespaces.get(id) else { return };
-        if namespace.present || !namespace.endpoints.is_empty() || namespace.named > 0 {
+        let used = namespace.named > 0 || namespace.network_sets > 0 || !namespace.accounts.is_empty();
+        if namespace.present || !namespace.endpoints.is_empty() || used {
             return;
         }
         let scopes = namespace.scopes.clone();

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::buckets::{Key, fulfilled, keys};
+use super::buckets::{Key, keys};
 use super::labels::LabelSet;
 use super::slab::Id;
 use super::{Endpoint, Index, Move, Scope, Set};
 use crate::compile::group::hash128;
-use crate::model::PodSet;
-use crate::selector::Selector;
+use crate::model::{PodSet, given};
 
 impl Index {
     /// A user more for a set in canonical form, which is made where it is not known.
@@ -21,10 +20,11 @@ impl Index {
             return id;
         }
         let scope = self.use_scope(&pods.namespaces);
-        let members = self.endpoints_for(scope, &pods.pods);
+        let members = self.endpoints_for(scope, pods);
         let id = self.sets.insert(Set {
             hash,
             scope,
+            accounts: pods.accounts.clone(),
             selector: pods.pods.clone(),
             users: 1,
             members: members.iter().copied().collect(),
@@ -85,6 +85,11 @@ impl Index {
         let endpoint = self.endpoints.get_mut(id)?;
         self.endpoint_labels.refile(id, &endpoint.labels, &labels);
         endpoint.labels = labels;
+        self.reassign(id)
+    }
+
+    /// Moves an endpoint to the sets where it belongs now.
+    pub(crate) fn reassign(&mut self, id: Id<Endpoint>) -> Option<Move> {
         let after: BTreeSet<_> = self.matching(id).into_iter().collect();
         let before: BTreeSet<_> = self.endpoints.get(id)?.sets.iter().copied().collect();
         let left = before.difference(&after).copied().collect();
@@ -135,40 +140,48 @@ impl Index {
     fn matching(&self, id: Id<Endpoint>) -> Vec<Id<Set>> {
         let Some(endpoint) = self.endpoints.get(id) else { return Vec::new() };
         let Some(namespace) = self.namespaces.get(endpoint.namespace) else { return Vec::new() };
-        self.sets_for(&namespace.scopes, &endpoint.labels)
+        self.sets_for(&namespace.scopes, endpoint)
     }
 
-    /// Sets of these scopes that an endpoint of theirs with these labels belongs to, sorted.
-    pub(super) fn sets_for(&self, scopes: &BTreeSet<Id<Scope>>, labels: &LabelSet) -> Vec<Id<Set>> {
+    /// Sets of these scopes that an endpoint of theirs belongs to, sorted.
+    pub(super) fn sets_for(&self, scopes: &BTreeSet<Id<Scope>>, endpoint: &Endpoint) -> Vec<Id<Set>> {
         let mut found = Vec::new();
+        let labels = self.pod_labels(endpoint);
         for scope in scopes {
-            for key in fulfilled(labels) {
+            for key in labels.fulfilled() {
                 found.extend(self.set_buckets.get(*scope, key));
             }
         }
         found.sort_unstable();
         found.dedup();
         let matches = |id: &Id<Set>| {
-            self.sets.get(*id).is_some_and(|set| scopes.contains(&set.scope) && set.selector.matches(labels))
+            self.sets.get(*id).is_some_and(|set| {
+                scopes.contains(&set.scope)
+                    && set.selector.matches(&labels)
+                    && self.runs_as(endpoint, &set.accounts)
+            })
         };
         found.retain(matches);
         found
     }
 
-    /// Endpoints of a scope that a selector matches: asked by label value where that asks fewer.
-    fn endpoints_for(&self, scope: Id<Scope>, selector: &Selector) -> Vec<Id<Endpoint>> {
-        let keys = keys(selector);
+    /// Endpoints of a scope that are in a set: asked by label value where that asks fewer.
+    fn endpoints_for(&self, scope: Id<Scope>, pods: &PodSet) -> Vec<Id<Endpoint>> {
+        let keys = keys(&pods.pods);
         let by_scope: usize = self.scope_members(scope).map(|namespace| namespace.endpoints.len()).sum();
         let by_value: Option<usize> = keys
             .iter()
             .map(|key| match key {
-                Key::Value(..) => Some(self.endpoint_labels.count((), *key)),
-                Key::Any | Key::Present(_) => None,
+                // Labels that are given are not filed.
+                Key::Value(label, _) if !given::is_given(label) => Some(self.endpoint_labels.count((), *key)),
+                Key::Value(..) | Key::Any | Key::Present(_) => None,
             })
             .sum();
         let matches = |id: &Id<Endpoint>| {
             self.endpoints.get(*id).is_some_and(|endpoint| {
-                self.in_scope(endpoint.namespace, scope) && selector.matches(&endpoint.labels)
+                self.in_scope(endpoint.namespace, scope)
+                    && pods.pods.matches(&self.pod_labels(endpoint))
+                    && self.runs_as(endpoint, &pods.accounts)
             })
         };
         if by_value.is_some_and(|count| count < by_scope) {

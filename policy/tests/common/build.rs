@@ -10,12 +10,14 @@ use selvage_policy::model::{
     Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
     Rule, Tier,
 };
+use selvage_policy::oracle::verdict::{Direction, judge};
+use selvage_policy::oracle::who::owner;
+use selvage_policy::oracle::{Packet, Transport};
 use selvage_policy::selector::Selector;
 
-use super::oracle::{Direction, Packet};
+use super::evaluate;
 use super::snapshot::Snapshot;
 use super::world::World;
-use super::{evaluate, oracle};
 
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
@@ -98,15 +100,15 @@ impl Cluster {
     /// "@6" (its IPv6 address), or addresses. The naive verdict is asked too and must agree.
     pub fn allows(&self, from: &str, to: &str, protocol: u8, port: u16) -> bool {
         let (source, destination) = (self.address(from), self.address(to));
-        let packet = Packet { source, destination, protocol, port };
+        let packet = Packet { source, destination, transport: transport(protocol, port) };
         let snapshot = self.snapshot();
         [(source, Direction::Egress), (destination, Direction::Ingress)].into_iter().all(
             |(end, direction)| {
-                let Some((judged, _)) = oracle::owner(&self.world, end) else { return true };
+                let Some((judged, _)) = owner(&self.world, end) else { return true };
                 let seen = evaluate::allowed(&snapshot, judged, direction, &packet);
                 assert_eq!(
                     seen,
-                    oracle::allowed(&self.world, judged, direction, &packet),
+                    judge(&self.world, judged, direction, &packet).allowed,
                     "{judged} {packet:?}"
                 );
                 seen
@@ -121,6 +123,16 @@ impl Cluster {
         let (key, v6) = end.strip_suffix("@6").map_or((end, false), |key| (key, true));
         let addresses = &self.world.pods[&endpoint(key)].addresses;
         *addresses.iter().find(|address| address.is_ipv6() == v6).unwrap()
+    }
+}
+
+/// A packet to a port, from some port; for ICMP an echo request.
+pub fn transport(protocol: u8, port: u16) -> Transport {
+    match protocol {
+        1 => Transport::Icmp { protocol, kind: 8, code: 0 },
+        58 => Transport::Icmp { protocol, kind: 128, code: 0 },
+        6 | 17 | 132 => Transport::Ports { protocol, source: 40_000, destination: port },
+        other => Transport::Other(other),
     }
 }
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use selvage_policy::compiled::{
     Action, AddressTerm, End, EndpointKey, Family, Member, NodePolicy, PortMatch, Profile, Rule, Service,
 };
+use selvage_policy::oracle::verdict::Direction;
+use selvage_policy::oracle::{Packet, Transport};
 
-use super::oracle::{Direction, Packet};
 use super::snapshot::Snapshot;
 
 /// Whether an endpoint's profile in one direction lets a packet through. Panics where no node has the endpoint.
@@ -67,23 +68,53 @@ fn lies_in(snapshot: &Snapshot, term: &AddressTerm, address: IpAddr) -> bool {
 }
 
 fn serves(snapshot: &Snapshot, profile: &Profile, service: &Service, packet: &Packet) -> bool {
+    let right_family = |protocol: u8| match protocol {
+        1 => packet.source.is_ipv4(),
+        58 => packet.source.is_ipv6(),
+        _ => true,
+    };
+    let number = packet.transport.protocol();
+    let port = |end| match (packet.transport, end) {
+        (Transport::Ports { source, .. }, End::Source) => Some(source),
+        (Transport::Ports { destination, .. }, End::Destination) => Some(destination),
+        _ => None,
+    };
+    let fits = |wanted: &Option<PortMatch>, end| {
+        wanted
+            .as_ref()
+            .is_none_or(|ports| port(end).is_some_and(|port| in_ports(profile, ports, number, port)))
+    };
     match service {
         Service::Protocol { protocol, source_ports, destination_ports } => {
-            assert_eq!(*source_ports, None, "nothing here makes source ports");
-            *protocol == packet.protocol
-                && destination_ports.as_ref().is_none_or(|ports| in_ports(profile, ports, packet))
+            *protocol == number
+                && right_family(number)
+                && fits(source_ports, End::Source)
+                && fits(destination_ports, End::Destination)
         }
-        Service::Group { group: id, end: End::Destination, negated: false } => {
-            let member = Member::Port(packet.destination, packet.protocol, packet.port);
-            snapshot.groups[id].members.contains(&member)
+        Service::NotProtocol(protocol) => *protocol != number,
+        Service::Icmp { protocol, kind, code, negated } => match packet.transport {
+            Transport::Icmp { protocol: p, kind: k, code: c } => {
+                let same = k == *kind && code.is_none_or(|code| code == c);
+                p == *protocol && right_family(p) && same != *negated
+            }
+            _ => false,
+        },
+        Service::Group { group, end, negated } => {
+            let address = match end {
+                End::Source => packet.source,
+                End::Destination => packet.destination,
+            };
+            let listed = port(*end).is_some_and(|port| {
+                snapshot.groups[group].members.contains(&Member::Port(address, number, port))
+            });
+            listed != *negated
         }
-        other => panic!("nothing here makes {other:?}"),
     }
 }
 
-fn in_ports(profile: &Profile, ports: &PortMatch, packet: &Packet) -> bool {
-    let in_range = ports.ranges.iter().any(|r| r.first <= packet.port && packet.port <= r.last);
-    let named = ports.names.iter().filter(|name| name.protocol == packet.protocol);
-    let by_name = named.filter_map(|name| profile.named_ports.get(name)).any(|p| p.contains(&packet.port));
+fn in_ports(profile: &Profile, ports: &PortMatch, protocol: u8, port: u16) -> bool {
+    let in_range = ports.ranges.iter().any(|r| r.first <= port && port <= r.last);
+    let named = ports.names.iter().filter(|name| name.protocol == protocol);
+    let by_name = named.filter_map(|name| profile.named_ports.get(name)).any(|p| p.contains(&port));
     (in_range || by_name) != ports.negated
 }

@@ -4,7 +4,6 @@
 
 pub mod build;
 pub mod evaluate;
-pub mod oracle;
 pub mod random;
 pub mod snapshot;
 pub mod world;

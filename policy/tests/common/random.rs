@@ -9,14 +9,15 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use selvage_policy::compiled::{Action, EndpointKey, Family, NamedPort, PolicyKey, PolicyKind, PortRange};
-use selvage_policy::model::{
-    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
-    Rule, Tier,
+use selvage_policy::compiled::{
+    Action, End, EndpointKey, Family, NamedPort, PolicyKey, PolicyKind, PortRange,
 };
-use selvage_policy::selector::Selector;
-
-use super::oracle::Packet;
+use selvage_policy::model::{
+    Backends, Change, Entity, Key, Labels, Namespace, Namespaces, NetworkSet, Node, Order, Peer, PeerTerm,
+    Pod, PodSet, Policy, Pool, PortTerm, Ports, Rule, ServiceAccount, SetSelection, Tier, given,
+};
+use selvage_policy::oracle::{Packet, Transport};
+use selvage_policy::selector::{Selector, TextTest};
 
 pub fn changes(most: usize) -> impl Strategy<Value = Vec<Change>> {
     vec(change(), 1..most)
@@ -30,6 +31,11 @@ pub fn change() -> impl Strategy<Value = Change> {
         8 => (endpoint_key(), gone(pod())).prop_map(|(key, value)| Change::Pod(key, value)),
         1 => (tier_name(), gone(tier())).prop_map(|(name, value)| Change::Tier(name, value)),
         6 => (policy_key(), gone(policy())).prop_map(|(key, value)| Change::Policy(key, value)),
+        2 => (key(), gone(labels().prop_map(|labels| ServiceAccount { labels })))
+            .prop_map(|(key, value)| Change::ServiceAccount(key, value)),
+        3 => (set_key(), gone(network_set())).prop_map(|(key, value)| Change::NetworkSet(key, value)),
+        2 => (key(), gone(backends())).prop_map(|(key, value)| Change::Backends(key, value)),
+        1 => (name(&["pool-a", "pool-b"]), gone(pool())).prop_map(|(name, value)| Change::Pool(name, value)),
     ]
 }
 
@@ -65,6 +71,37 @@ fn policy_key() -> impl Strategy<Value = PolicyKey> {
         .prop_map(|(kind, namespace, name)| PolicyKey { kind, namespace, name })
 }
 
+/// Service accounts, Services and EndpointSlices.
+fn key() -> impl Strategy<Value = Key> {
+    (namespace_name(), name(&["default", "s", "t"])).prop_map(|(namespace, name)| Key { namespace, name })
+}
+
+fn set_key() -> impl Strategy<Value = Key> {
+    let namespace = prop_oneof![2 => namespace_name(), 1 => Just(Arc::from(""))];
+    (namespace, name(&["m", "n"])).prop_map(|(namespace, name)| Key { namespace, name })
+}
+
+fn network_set() -> impl Strategy<Value = NetworkSet> {
+    (labels(), vec(net(), 0..4)).prop_map(|(labels, nets)| NetworkSet { labels, nets })
+}
+
+fn backends() -> impl Strategy<Value = Backends> {
+    let ports = btree_set((select(&[6u8, 17][..]), 80u16..83), 0..3);
+    (name(&["s", "t"]), btree_set(address(), 0..3), ports).prop_map(|(service, addresses, ports)| Backends {
+        service,
+        addresses,
+        ports,
+    })
+}
+
+fn pool() -> impl Strategy<Value = Pool> {
+    (net(), any::<bool>(), selector()).prop_map(|(net, nat_outgoing, nodes)| Pool {
+        net: net.trunc(),
+        nat_outgoing,
+        nodes,
+    })
+}
+
 fn labels() -> impl Strategy<Value = Labels> {
     btree_map(name(&["app", "tier", "env"]), name(&["x", "y", "z"]), 0..3)
 }
@@ -87,13 +124,16 @@ fn net() -> impl Strategy<Value = IpNet> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    btree_set(0u8..3, 0..2).prop_map(|blocks| Node {
-        blocks: blocks
-            .into_iter()
-            .flat_map(|n| [format!("10.0.{n}.0/24"), format!("fd00::{n}:0/112")])
-            .map(|net| net.parse().unwrap())
-            .collect(),
-        ..Node::default()
+    (btree_set(0u8..3, 0..2), labels(), btree_set(address(), 0..2)).prop_map(|(blocks, labels, addresses)| {
+        Node {
+            labels,
+            addresses,
+            blocks: blocks
+                .into_iter()
+                .flat_map(|n| [format!("10.0.{n}.0/24"), format!("fd00::{n}:0/112")])
+                .map(|net| net.parse().unwrap())
+                .collect(),
+        }
     })
 }
 
@@ -104,13 +144,14 @@ fn named_port() -> impl Strategy<Value = NamedPort> {
 fn pod() -> impl Strategy<Value = Pod> {
     let addresses = btree_set(address(), 0..3);
     let named_ports = btree_map(named_port(), btree_set(80u16..83, 1..3), 0..3);
-    (name(&["u1", "u2"]), 0i64..3, node_name(), labels(), addresses, named_ports).prop_map(
-        |(uid, created, node, labels, addresses, named_ports)| Pod {
+    let account = name(&["default", "s"]);
+    (name(&["u1", "u2"]), 0i64..3, node_name(), labels(), account, addresses, named_ports).prop_map(
+        |(uid, created, node, labels, service_account, addresses, named_ports)| Pod {
             uid,
             created,
             node,
             labels,
-            service_account: "default".into(),
+            service_account,
             addresses,
             named_ports,
         },
@@ -127,6 +168,10 @@ fn tier() -> impl Strategy<Value = Tier> {
         .prop_map(|(order, default_action)| Tier { order, default_action })
 }
 
+fn text_test() -> impl Strategy<Value = TextTest> {
+    select(&[TextTest::Contains, TextTest::StartsWith, TextTest::EndsWith][..])
+}
+
 /// Trees as nobody would write them: not in canonical form.
 pub fn selector() -> impl Strategy<Value = Selector> {
     let values = || btree_set(name(&["x", "y", "z"]), 0..3);
@@ -137,6 +182,8 @@ pub fn selector() -> impl Strategy<Value = Selector> {
         (key(), values()).prop_map(|(key, values)| Selector::In(key, values)),
         (key(), values()).prop_map(|(key, values)| Selector::In(key, values)),
         (key(), values()).prop_map(|(key, values)| Selector::NotIn(key, values)),
+        (key(), text_test(), name(&["x", "y", ""]))
+            .prop_map(|(key, test, text)| Selector::Text(key, test, text)),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
@@ -156,22 +203,53 @@ fn pod_set() -> impl Strategy<Value = PodSet> {
         3 => selector().prop_map(Namespaces::Matching),
         1 => by_name,
     ];
-    let any = (namespaces, selector()).prop_map(|(namespaces, pods)| PodSet {
+    let accounts = prop_oneof![
+        3 => Just(Selector::All),
+        1 => selector(),
+        1 => Just(Selector::equals(given::NAME, "s")),
+    ];
+    let pods = prop_oneof![
+        4 => selector(),
+        1 => Just(Selector::equals(given::NAMESPACE, "ns-a")),
+        1 => Just(Selector::equals(given::SERVICE_ACCOUNT, "s").negate()),
+    ];
+    let any = (namespaces, accounts, pods).prop_map(|(namespaces, accounts, pods)| PodSet {
         namespaces,
-        accounts: Selector::All,
+        accounts,
         pods,
     });
     // Often enough everybody, so that policies meet.
     prop_oneof![3 => any, 1 => Just(PodSet::all())]
 }
 
-fn entity() -> impl Strategy<Value = Entity> {
-    let peer = prop_oneof![
-        3 => pod_set().prop_map(Peer::Pods),
-        2 => (net(), vec(net(), 0..3)).prop_map(|(net, except)| Peer::Block { net, except }),
-        1 => Just(Peer::Nothing),
+fn set_selection() -> impl Strategy<Value = SetSelection> {
+    let namespaces = prop_oneof![
+        2 => Just(None),
+        1 => namespace_name().prop_map(|name| Some(Namespaces::Named(name))),
+        2 => selector().prop_map(|selector| Some(Namespaces::Matching(selector))),
     ];
-    option::weighted(0.7, vec(peer, 0..3)).prop_map(|peers| peers.map(Entity::any_of).unwrap_or_default())
+    let sets = prop_oneof![3 => selector(), 1 => Just(Selector::equals(given::NAMESPACE, "ns-b"))];
+    (namespaces, sets).prop_map(|(namespaces, sets)| SetSelection { namespaces, sets })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    prop_oneof![
+        6 => pod_set().prop_map(Peer::Pods),
+        4 => (net(), vec(net(), 0..3)).prop_map(|(net, except)| Peer::Block { net, except }),
+        4 => set_selection().prop_map(Peer::Sets),
+        1 => key().prop_map(Peer::Backends),
+        1 => selector().prop_map(Peer::Nodes),
+        1 => Just(Peer::Nothing),
+    ]
+}
+
+fn entity() -> impl Strategy<Value = Entity> {
+    let term = (any::<bool>(), vec(peer(), 0..3)).prop_map(|(negated, peers)| PeerTerm { negated, peers });
+    prop_oneof![
+        2 => Just(Entity::default()),
+        4 => vec(peer(), 0..3).prop_map(Entity::any_of),
+        2 => vec(term, 1..3).prop_map(|terms| Entity { terms }),
+    ]
 }
 
 fn ports() -> impl Strategy<Value = Ports> {
@@ -181,16 +259,27 @@ fn ports() -> impl Strategy<Value = Ports> {
         3 => (protocol(), 80u16..83, 80u16..83)
             .prop_map(|(protocol, first, last)| Ports::Range(protocol, PortRange { first, last })),
         3 => named_port().prop_map(Ports::Named),
+        1 => (select(&[1u8, 58][..]), 8u8..10, option::of(0u8..2))
+            .prop_map(|(protocol, kind, code)| Ports::Icmp(protocol, kind, code)),
+        1 => key().prop_map(Ports::Backends),
         1 => Just(Ports::Nothing),
+    ]
+}
+
+fn port_terms() -> impl Strategy<Value = Vec<PortTerm>> {
+    let term = (select(&[End::Source, End::Destination][..]), any::<bool>(), vec(ports(), 0..3))
+        .prop_map(|(end, negated, ports)| PortTerm { end, negated, ports });
+    prop_oneof![
+        3 => Just(Vec::new()),
+        4 => vec(ports(), 1..3).prop_map(|ports| vec![PortTerm::any_of(ports)]),
+        3 => vec(term, 1..4),
     ]
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
     let actions = [Action::Allow, Action::Allow, Action::Deny, Action::Pass, Action::Log];
     let family = option::weighted(0.1, select(&[Family::V4, Family::V6][..]));
-    let ports = option::weighted(0.7, vec(ports(), 1..3))
-        .prop_map(|ports| ports.map(PortTerm::any_of).into_iter().collect());
-    (select(actions.to_vec()), family, ports, entity(), entity()).prop_map(
+    (select(actions.to_vec()), family, port_terms(), entity(), entity()).prop_map(
         |(action, family, ports, source, destination)| Rule { action, family, ports, source, destination },
     )
 }
@@ -211,13 +300,26 @@ pub fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
+fn transport() -> impl Strategy<Value = Transport> {
+    let ports = (select(&[6u8, 17, 132][..]), 80u16..83, 80u16..83);
+    prop_oneof![
+        5 => ports.prop_map(|(protocol, source, destination)| Transport::Ports { protocol, source, destination }),
+        2 => (select(&[1u8, 58][..]), 8u8..10, 0u8..2)
+            .prop_map(|(protocol, kind, code)| Transport::Icmp { protocol, kind, code }),
+        1 => Just(Transport::Other(47)),
+    ]
+}
+
 /// A packet between any two addresses, pods' or not.
 pub fn packet() -> impl Strategy<Value = Packet> {
     let outside = || select(&["8.8.8.8", "fd99::1", "10.0.200.1"][..]).prop_map(|a| a.parse().unwrap());
     let any_address = || prop_oneof![5 => address(), 1 => outside()];
-    (any_address(), any_address(), select(&[1u8, 6, 17, 132][..]), 80u16..83)
-        .prop_map(|(source, destination, protocol, port)| Packet { source, destination, protocol, port })
+    (any_address(), any_address(), transport())
+        .prop_map(|(source, destination, transport)| Packet { source, destination, transport })
         .prop_filter("one family", |packet| packet.source.is_ipv4() == packet.destination.is_ipv4())
+        .prop_filter("ICMP of the family", |packet| {
+            packet.transport.protocol() != if packet.source.is_ipv4() { 58 } else { 1 }
+        })
 }
 
 /// Objects that every random cluster starts with, so that most sequences have pods that meet policies.

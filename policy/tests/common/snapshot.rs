@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvage_policy::compiled::{GroupId, GroupKind, Member, NodePolicy, PolicyKey};
-use selvage_policy::engine::{Delta, Engine, PolicyStatus};
+use selvage_policy::engine::{Delta, Engine, PolicyStatus, SetStatus};
+use selvage_policy::model::Key;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     pub nodes: BTreeMap<Arc<str>, Arc<NodePolicy>>,
     pub groups: BTreeMap<GroupId, Group>,
     pub policies: BTreeMap<PolicyKey, PolicyStatus>,
+    pub sets: BTreeMap<Key, SetStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +30,12 @@ impl Snapshot {
                 Group { kind: state.kind, members: state.members, span: state.span.into_iter().collect() };
             (id, group)
         };
-        let policies = engine.policies().into_iter();
+        let (policies, sets) = (engine.policies().into_iter(), engine.sets().into_iter());
         Self {
             nodes: engine.nodes().into_iter().map(|node| (node.node.clone(), node)).collect(),
             groups: engine.groups().into_iter().map(group).collect(),
             policies: policies.map(|key| (key.clone(), engine.policy(&key).unwrap())).collect(),
+            sets: sets.map(|key| (key.clone(), engine.set_status(&key).unwrap())).collect(),
         }
     }
 
@@ -73,6 +76,12 @@ impl Snapshot {
             match engine.policy(&key) {
                 Some(status) => self.policies.insert(key, status),
                 None => self.policies.remove(&key),
+            };
+        }
+        for key in delta.sets {
+            match engine.set_status(&key) {
+                Some(status) => self.sets.insert(key, status),
+                None => self.sets.remove(&key),
             };
         }
     }

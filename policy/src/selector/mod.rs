@@ -1,12 +1,18 @@
-//! Selectors over labels, as a syntax tree in canonical form.
+//! Selectors over labels: the [language](syntax) that users write, and the canonical form that is evaluated.
 //!
 //! Build them with [`Selector::all_of`], [`Selector::any_of`], [`Selector::negate`] and the constructors of single
 //! conditions: those keep the canonical form, in which negation stands only before [`Selector::All`] and
 //! [`Selector::Has`]. A tree put together by hand is brought there by [`Selector::canonical`].
 
+mod lower;
+pub mod syntax;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
+
+pub use lower::Chosen;
+pub use syntax::{Expression, SelectorError};
 
 /// A condition on labels. Equal meaning has one form as far as [`Selector::all_of`] can tell, so that two spellings
 /// share one address group.
@@ -20,12 +26,25 @@ pub enum Selector {
     In(Arc<str>, BTreeSet<Arc<str>>),
     /// The label is absent, or has none of these values.
     NotIn(Arc<str>, BTreeSet<Arc<str>>),
+    /// The label is there, and its value passes the test.
+    Text(Arc<str>, TextTest, Arc<str>),
     /// The condition does not hold.
     Not(Box<Selector>),
     /// All hold; sorted, without duplicates, at least two.
     And(Vec<Selector>),
     /// One holds; sorted, without duplicates, at least two.
     Or(Vec<Selector>),
+}
+
+/// How a value is compared with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TextTest {
+    /// The text is a part of it.
+    Contains,
+    /// It begins with the text.
+    StartsWith,
+    /// It ends with the text.
+    EndsWith,
 }
 
 /// What a selector is asked about.
@@ -82,6 +101,13 @@ impl Selector {
         if values.is_empty() { Self::All } else { Self::NotIn(key.into(), values) }
     }
 
+    /// The label is there, and its value passes the test.
+    pub fn text(key: impl Into<Arc<str>>, test: TextTest, text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        // The empty text is in every value.
+        if text.is_empty() { Self::exists(key) } else { Self::Text(key.into(), test, text) }
+    }
+
     /// All hold; with no part, every object.
     pub fn all_of(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut labels: BTreeMap<Arc<str>, LabelCondition> = BTreeMap::new();
@@ -103,9 +129,12 @@ impl Selector {
                 Self::Not(inner) => match *inner {
                     Self::Has(key) => labels.entry(key).or_default().absent = true,
                     Self::All => return Self::nothing(),
+                    inner @ Self::Text(..) => {
+                        others.insert(Self::Not(Box::new(inner)));
+                    }
                     inner => todo.push(inner.negate()),
                 },
-                part @ Self::Or(_) => {
+                part @ (Self::Or(_) | Self::Text(..)) => {
                     others.insert(part);
                 }
             }
@@ -131,7 +160,7 @@ impl Selector {
     /// The condition does not hold.
     pub fn negate(self) -> Self {
         match self {
-            Self::All | Self::Has(_) => Self::Not(Box::new(self)),
+            Self::All | Self::Has(_) | Self::Text(..) => Self::Not(Box::new(self)),
             Self::In(key, values) => Self::without(key, values),
             Self::NotIn(key, values) => Self::within(key, values),
             Self::Not(inner) => *inner,
@@ -152,6 +181,7 @@ impl Selector {
             Self::All | Self::Has(_) => self,
             Self::In(key, values) => Self::within(key, values),
             Self::NotIn(key, values) => Self::without(key, values),
+            Self::Text(key, test, text) => Self::text(key, test, text),
             Self::Not(inner) => inner.canonical().negate(),
             Self::And(parts) => Self::all_of(parts.into_iter().map(Self::canonical)),
             Self::Or(parts) => Self::any_of(parts.into_iter().map(Self::canonical)),
@@ -165,10 +195,32 @@ impl Selector {
             Self::Has(key) => labels.label(key).is_some(),
             Self::In(key, values) => labels.label(key).is_some_and(|value| values.contains(value)),
             Self::NotIn(key, values) => !labels.label(key).is_some_and(|value| values.contains(value)),
+            Self::Text(key, test, text) => labels.label(key).is_some_and(|value| test.holds(value, text)),
             Self::Not(inner) => !inner.matches(labels),
             Self::And(parts) => parts.iter().all(|part| part.matches(labels)),
             Self::Or(parts) => parts.iter().any(|part| part.matches(labels)),
         }
+    }
+}
+
+impl TextTest {
+    fn holds(self, value: &str, text: &str) -> bool {
+        match self {
+            Self::Contains => value.contains(text),
+            Self::StartsWith => value.starts_with(text),
+            Self::EndsWith => value.ends_with(text),
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for TextTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Contains => "contains",
+            Self::StartsWith => "starts with",
+            Self::EndsWith => "ends with",
+        })
     }
 }
 
@@ -205,6 +257,7 @@ impl fmt::Display for Selector {
             Self::Has(key) => write!(f, "has({})", Quoted(key)),
             Self::In(key, values) => write_list(f, key, "in", values),
             Self::NotIn(key, values) => write_list(f, key, "not in", values),
+            Self::Text(key, test, text) => write!(f, "{} {test} {}", Quoted(key), Quoted(text)),
             Self::Not(inner) => write!(f, "!{inner}"),
             Self::And(parts) => write_parts(f, parts, " && "),
             Self::Or(parts) => write_parts(f, parts, " || "),
