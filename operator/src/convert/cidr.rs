@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::{Issue, Reason};
+
 /// A network and whether host bits had to be masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
@@ -35,6 +37,26 @@ pub fn block(text: &str) -> Result<Block, &'static str> {
     let prefix: u8 = prefix.parse().map_err(|_| "has a prefix length out of range")?;
     let net = IpNet::new(address, prefix).map_err(|_| "has a prefix length out of range")?;
     Ok(Block { net: net.trunc(), masked: net.trunc() != net })
+}
+
+/// Reads a CIDR or one address, which is a network of its own.
+///
+/// # Errors
+/// As [`block`].
+pub(super) fn net(text: &str) -> Result<Block, &'static str> {
+    if text.contains('/') {
+        return block(text);
+    }
+    address(text)
+        .map(|address| Block { net: IpNet::from(address), masked: false })
+        .ok_or("is neither a network nor an address in its usual form")
+}
+
+/// Notes that a network is not quite what was written.
+pub(super) fn note_masked(path: &str, text: &str, block: Block, issues: &mut Vec<Issue>) {
+    if block.masked {
+        issues.push(Issue::new(path, Reason::HostBitsMasked, format!("{text:?} is read as {}", block.net)));
+    }
 }
 
 /// Reads one address in its usual form; None for IPv4-mapped IPv6 and whatever else can't be read.

@@ -33,20 +33,34 @@ pub struct Issue {
 /// Why a field is not enforced as written. The names are constants that conditions and tests may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// A CIDR that can't be read.
+    /// A CIDR or address that can't be read.
     InvalidCIDR,
     /// An `except` entry that can't be read, or lies outside its `cidr`.
     InvalidExcept,
-    /// A peer with no field, or with fields that exclude each other.
+    /// A peer with no field that is known, or with fields that exclude each other.
     InvalidPeer,
-    /// A port, port name or range that can't be read.
+    /// A port, port name or range that can't be read, or that has no meaning where it stands.
     InvalidPort,
-    /// A protocol other than TCP, UDP and SCTP.
+    /// A protocol that can't be read.
     InvalidProtocol,
-    /// A label selector that can't be read.
+    /// An ICMP type or code that can't be read, or stands without its protocol.
+    InvalidICMP,
+    /// An IP version other than 4 and 6.
+    InvalidIPVersion,
+    /// A reference to a Service that is incomplete, or stands where none may.
+    InvalidService,
+    /// A selector that can't be read.
     InvalidSelector,
+    /// A policy's subject with no field that is known, or with fields that exclude each other.
+    InvalidSubject,
+    /// An action that is none.
+    InvalidAction,
+    /// A tier that the kind of policy does not have.
+    InvalidTier,
     /// A policy type other than Ingress and Egress.
     InvalidPolicyType,
+    /// A field that is understood and not supported.
+    Unsupported,
     /// The object can't be decoded at all.
     Unreadable,
     /// Host bits are set in a CIDR; it is read as its network. A note: nothing is lost.
@@ -73,8 +87,15 @@ impl Reason {
             Self::InvalidPeer => "InvalidPeer",
             Self::InvalidPort => "InvalidPort",
             Self::InvalidProtocol => "InvalidProtocol",
+            Self::InvalidICMP => "InvalidICMP",
+            Self::InvalidIPVersion => "InvalidIPVersion",
+            Self::InvalidService => "InvalidService",
             Self::InvalidSelector => "InvalidSelector",
+            Self::InvalidSubject => "InvalidSubject",
+            Self::InvalidAction => "InvalidAction",
+            Self::InvalidTier => "InvalidTier",
             Self::InvalidPolicyType => "InvalidPolicyType",
+            Self::Unsupported => "Unsupported",
             Self::Unreadable => "Unreadable",
             Self::HostBitsMasked => "HostBitsMasked",
         }

@@ -1,11 +1,21 @@
 //! Protocols and ports, as every kind of object gives them.
 
+/// TCP, by IANA's number.
+pub(super) const TCP: u8 = 6;
+/// UDP.
+pub(super) const UDP: u8 = 17;
+/// SCTP.
+pub(super) const SCTP: u8 = 132;
+
+/// The protocols whose ports can be given by number, and that can carry a name.
+pub(super) const WITH_PORTS: [u8; 3] = [TCP, UDP, SCTP];
+
 /// IANA's number of a protocol that NetworkPolicies, container ports and EndpointSlices may name; TCP where none is.
 pub(super) fn protocol(name: Option<&str>) -> Option<u8> {
     match name {
-        None | Some("TCP") => Some(6),
-        Some("UDP") => Some(17),
-        Some("SCTP") => Some(132),
+        None | Some("TCP") => Some(TCP),
+        Some("UDP") => Some(UDP),
+        Some("SCTP") => Some(SCTP),
         Some(_) => None,
     }
 }

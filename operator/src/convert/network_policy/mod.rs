@@ -13,7 +13,7 @@ use selvage_policy::tier;
 
 use self::peer::peers;
 use self::port::ports;
-use super::label_selector::selector;
+use super::label_selector::{Values, selector};
 use super::result::{Converted, Identity};
 use super::{Issue, Reason};
 
@@ -25,15 +25,16 @@ pub fn network_policy(object: &NetworkPolicy) -> Option<Converted> {
     let spec = object.spec.as_ref().unwrap_or(&empty);
 
     let mut issues = Vec::new();
-    let subject = match spec.pod_selector.as_ref().map(|given| selector("spec.podSelector", given)) {
-        None => Some(Selector::All),
-        Some(Ok(pods)) => Some(pods),
-        Some(Err(mut issue)) => {
-            issue.message.push_str(", and the policy is not enforced");
-            issues.push(issue);
-            None
-        }
-    };
+    let subject =
+        match spec.pod_selector.as_ref().map(|given| selector("spec.podSelector", given, Values::Literal)) {
+            None => Some(Selector::All),
+            Some(Ok(pods)) => Some(pods),
+            Some(Err(mut issue)) => {
+                issue.message.push_str(", and the policy is not enforced");
+                issues.push(issue);
+                None
+            }
+        };
     let (for_ingress, for_egress) = directions(spec, &mut issues);
     let ingress = for_ingress.then(|| ingress(spec, namespace, &mut issues));
     let egress = for_egress.then(|| egress(spec, namespace, &mut issues));

@@ -6,8 +6,8 @@ use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer};
 use selvage_policy::model::{Entity, Namespaces, Peer, PodSet};
 use selvage_policy::selector::Selector;
 
-use crate::convert::cidr::{Block, block};
-use crate::convert::label_selector::selector;
+use crate::convert::cidr::{block, note_masked};
+use crate::convert::label_selector::{Values, selector};
 use crate::convert::{Issue, Reason};
 
 /// Reads a rule's `from` or `to`. No entry means any address; an entry that can't be read matches nothing.
@@ -44,11 +44,15 @@ fn one(
         (None, namespaces, pods) => {
             let namespaces = match namespaces {
                 None => Namespaces::Named(namespace.clone()),
-                Some(given) => Namespaces::Matching(selector(&format!("{path}.namespaceSelector"), given)?),
+                Some(given) => Namespaces::Matching(selector(
+                    &format!("{path}.namespaceSelector"),
+                    given,
+                    Values::Literal,
+                )?),
             };
             let pods = match pods {
                 None => Selector::All,
-                Some(given) => selector(&format!("{path}.podSelector"), given)?,
+                Some(given) => selector(&format!("{path}.podSelector"), given, Values::Literal)?,
             };
             Ok(Peer::Pods(PodSet { namespaces, accounts: Selector::All, pods }))
         }
@@ -78,10 +82,4 @@ fn ip_block(path: &str, given: &IPBlock, issues: &mut Vec<Issue>) -> Result<Peer
         except.push(part.net);
     }
     Ok(Peer::Block { net: cidr.net, except })
-}
-
-fn note_masked(path: &str, text: &str, block: Block, issues: &mut Vec<Issue>) {
-    if block.masked {
-        issues.push(Issue::new(path, Reason::HostBitsMasked, format!("{text:?} is read as {}", block.net)));
-    }
 }

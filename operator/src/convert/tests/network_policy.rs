@@ -195,6 +195,14 @@ fn pod_peers(#[case] peer: Value, #[case] namespaces: Namespaces, #[case] pods: 
     json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists", "values": ["b"] }] } }),
     "spec.ingress[0].from[0].podSelector.matchExpressions[0].values", Reason::InvalidSelector
 )]
+#[case::a_given_label_is_no_label(
+    json!({ "podSelector": { "matchExpressions": [{ "key": "@namespace", "operator": "Exists" }] } }),
+    "spec.ingress[0].from[0].podSelector.matchExpressions[0].key", Reason::InvalidSelector
+)]
+#[case::a_key_with_two_slashes(
+    json!({ "podSelector": { "matchLabels": { "a/b/c": "d" } } }),
+    "spec.ingress[0].from[0].podSelector.matchLabels", Reason::InvalidSelector
+)]
 #[case::empty_key(
     json!({ "podSelector": { "matchLabels": { "": "b" } } }),
     "spec.ingress[0].from[0].podSelector.matchLabels", Reason::InvalidSelector
