@@ -52,6 +52,8 @@ pub(super) fn start_api_server(machine: &Machine, programs: &Path) -> Result<()>
         // For flannel's pods alone; flannel's namespace is the only one that asks for it.
         "--allow-privileged=true".to_owned(),
         format!("--service-cluster-ip-range={}", SERVICE_NETWORKS.join(",")),
+        // As before Kubernetes 1.36: policies with unreadable CIDRs are let in, and must be met.
+        "--feature-gates=StrictIPCIDRValidation=false".to_owned(),
     ];
     machine.start_component(API_SERVER, programs.join(API_SERVER), args.into())
 }

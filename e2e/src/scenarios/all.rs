@@ -40,7 +40,9 @@ fn scenarios(backend: Backend) -> &'static [Scenario] {
             Scenario::Services,
             Scenario::Matrix,
             Scenario::Upstream,
+            Scenario::Endpoints,
             Scenario::Lifecycle,
+            Scenario::Removal,
         ],
         Backend::HostGw => &[Scenario::Walkthrough, Scenario::Services, Scenario::Upstream],
     }

@@ -218,6 +218,7 @@ impl<'a> World<'a> {
             ensure!(owned, "{} was not refused: {}", words.join(" "), refused.stderr);
         }
         self.judged("after others tried to change the table")?;
+        let killed = Instant::now();
         signal_agent(self.cluster, &node, "KILL")?;
         let deleted = bed.node_exec(&node, &["nft", "delete", "table", "inet", "selvage"])?;
         wait_for("the table to be there again", SLOW, || {
@@ -225,14 +226,14 @@ impl<'a> World<'a> {
             if table.success() { Ok(()) } else { Err(table.stderr) }
         })?;
         product::wait_ready(self.cluster)?;
-        let (denied, started) = (SocketAddr::new(self.server.address(false)?, PORT), Instant::now());
+        let denied = SocketAddr::new(self.server.address(false)?, PORT);
         wait_for("the stranger to be denied again", SLOW, || {
             self.stranger.connect_in_vain(denied).map_err(|error| error.to_string())
         })?;
         self.progress.step(format_args!(
-            "a table that was deleted ({}) stands again, {:.1} s after its agent",
-            if deleted.success() { "while nobody owned it" } else { "refused: owned again already" },
-            started.elapsed().as_secs_f64()
+            "its agent killed, the table {}: the stranger is denied {:.1} s after the kill at the latest",
+            if deleted.success() { "was deleted" } else { "could not be deleted, for it was owned again" },
+            killed.elapsed().as_secs_f64()
         ));
         // The stranger may have been let in while there was no table.
         self.flood()?;

@@ -6,6 +6,7 @@
 
 mod all;
 mod checks;
+mod endpoints;
 mod latency;
 mod lifecycle;
 mod matrix;
@@ -72,6 +73,8 @@ enum Scenario {
     Matrix,
     /// Services, node ports, nodes and the host network, in both families.
     Services,
+    /// Pods that terminate, finish, change labels or get another's address, and what they send first.
+    Endpoints,
     /// Upgrade, rollback and failures, with traffic all the while.
     Lifecycle,
     /// Strangers at the table, uninstall and reinstall, with and without Helm.
@@ -135,6 +138,7 @@ impl Scenario {
             Self::Walkthrough => "walkthrough",
             Self::Matrix => "matrix",
             Self::Services => "services",
+            Self::Endpoints => "endpoints",
             Self::Lifecycle => "lifecycle",
             Self::Removal => "removal",
             Self::Upstream => "upstream",
@@ -148,6 +152,7 @@ impl Scenario {
             Self::Walkthrough => walkthrough::run(cluster),
             Self::Matrix => matrix::run(cluster),
             Self::Services => services::run(cluster),
+            Self::Endpoints => endpoints::run(cluster),
             Self::Lifecycle => lifecycle::run(cluster, images),
             Self::Removal => lifecycle::removal(cluster, images),
             Self::Upstream => upstream::run(cluster),

@@ -7,8 +7,9 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, setns};
@@ -16,16 +17,17 @@ use selvage_e2e::{Cluster, wait_for};
 use serde_json::Value;
 
 use crate::pods;
+use crate::probe::Seen;
 
-/// How long an attempt to connect waits, as that of `probe`.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an attempt to connect waits: longer than the second after which TCP sends its first packet again.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// Where libcni keeps its results.
 const RESULTS: &str = "var/lib/cni/results";
 
 /// A pod's network namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PodNet {
-    file: File,
+    file: Arc<File>,
     /// The pod's addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
 }
@@ -39,13 +41,13 @@ impl PodNet {
         let path = path(&node_root(cluster, node)?, uid)?
             .with_context(|| format!("libcni on {node} has no result for {namespace}/{pod}"))?;
         let file = File::open(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { file, addresses: pods::addresses(cluster, namespace, pod)? })
+        Ok(Self { file: Arc::new(file), addresses: pods::addresses(cluster, namespace, pod)? })
     }
 
     /// A namespace by its file, of a pod whose addresses are not known yet.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        Ok(Self { file, addresses: Vec::new() })
+        Ok(Self { file: Arc::new(file), addresses: Vec::new() })
     }
 
     /// The pod's address of a family.
@@ -85,12 +87,35 @@ impl PodNet {
         Ok(wait_for(&what, seconds, || self.connect(to).map_err(|error| error.to_string()))?)
     }
 
+    /// One attempt, and what came of it.
+    pub fn attempt(&self, to: SocketAddr) -> anyhow::Result<Seen> {
+        match self.connect(to) {
+            Ok(_) => Ok(Seen::Answered),
+            Err(error) => match error.kind() {
+                io::ErrorKind::TimedOut => Ok(Seen::TimedOut),
+                io::ErrorKind::ConnectionRefused => Ok(Seen::Refused),
+                _ => bail!("{to}: {error}"),
+            },
+        }
+    }
+
+    /// As [`PodNet::attempt`], again and again for `seconds` until it is as expected; what was seen last.
+    pub fn attempt_until(&self, to: SocketAddr, expected: Seen, seconds: u64) -> anyhow::Result<Seen> {
+        let start = Instant::now();
+        loop {
+            let seen = self.attempt(to)?;
+            if seen == expected || start.elapsed() >= Duration::from_secs(seconds) {
+                return Ok(seen);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// One attempt that must find nobody who answers.
     pub fn connect_in_vain(&self, to: SocketAddr) -> anyhow::Result<()> {
-        match self.connect(to) {
-            Ok(_) => bail!("{to} answered, and should not have"),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
-            Err(error) => bail!("{to}: {error}, where silence was expected"),
+        match self.attempt(to)? {
+            Seen::TimedOut => Ok(()),
+            seen => bail!("{to}: {}, where silence was expected", seen.word()),
         }
     }
 }

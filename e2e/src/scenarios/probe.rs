@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 use selvage_e2e::{Cluster, Output, output, wait_for};
 
-/// How long an attempt waits for an answer, in seconds: far more than a packet takes, also on a loaded machine.
-const PATIENCE: &str = "3s";
+/// How long an attempt waits for an answer: longer than the second after which TCP sends its first packet again.
+const PATIENCE: &str = "1500ms";
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ fn judge(seen: &Output) -> anyhow::Result<Seen> {
 
 fn ping(cluster: &Cluster, from: &From<'_>, to: IpAddr) -> anyhow::Result<Seen> {
     let (program, to) = (if to.is_ipv4() { "ping" } else { "ping6" }, to.to_string());
-    let words = [program, "-c", "1", "-W", "3", &to];
+    let words = [program, "-c", "1", "-W", "2", &to];
     let seen = match from {
         From::Pod(namespace, pod) => cluster.pod_exec(namespace, pod, &words)?,
         From::Node(node) => {

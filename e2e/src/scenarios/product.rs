@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use selvage_e2e::{Cluster, Progress, wait_for};
+use selvage_e2e::{Cluster, POD_NETWORKS, Progress, wait_for};
 
 /// Where Selvage is installed.
 pub const NAMESPACE: &str = "selvage-system";
@@ -64,6 +64,7 @@ pub fn values(cluster: &Cluster, images: &Images) -> anyhow::Result<Vec<String>>
     if let Some(bed) = cluster.bed() {
         values.push(format!("apiServer.host={}", bed.api_server_address()));
         values.push("apiServer.port=6443".to_owned());
+        values.push(format!("podCidrs={{{}}}", POD_NETWORKS.join(",")));
     }
     Ok(values)
 }
