@@ -9,7 +9,7 @@ use common::build;
 use common::random::selector;
 use proptest::prelude::*;
 use rstest::rstest;
-use selvage_policy::oracle::who::selects;
+use selvage_policy::oracle::who::holds;
 use selvage_policy::selector::Selector;
 
 fn list(values: &str) -> Vec<Arc<str>> {
@@ -127,7 +127,7 @@ proptest! {
         let negated = canonical.clone().negate();
         prop_assert_eq!(&negated, &negated.clone().canonical());
         for labels in every_labelling() {
-            let expected = selects(&tree, &labels);
+            let expected = holds(&tree, &labels);
             prop_assert_eq!(canonical.matches(&labels), expected, "{} for {:?}", canonical, labels);
             prop_assert_eq!(negated.matches(&labels), !expected, "{} for {:?}", negated, labels);
         }

@@ -1,9 +1,22 @@
 //! The naive truth: what becomes of a packet, straight from the objects, as the semantics are written.
 //!
-//! Written to be read beside the document, section by section: [`who`] is judged, the [`verdict`], and what a [`rule`] says.
-//! It shares nothing with the compiler but the [model](crate::model): no index, no groups, no canonical forms, and every
-//! question is answered by looking at every object. Tests hold the compiler, the ruleset and the kernel against it.
+//! To be read beside the semantics document, paragraph by paragraph, in its order:
+//!
+//! | the document | here |
+//! |---|---|
+//! | Who is judged | [`who`] |
+//! | The verdict | [`verdict`] |
+//! | Whatever the policies say | [`always`] |
+//! | NetworkPolicy, ClusterNetworkPolicy, our own resources: what a rule matches | [`rule`] |
+//! | Our own resources: IPPool | [`pool`] |
+//!
+//! How the text of an object becomes the [model](crate::model), broken parts included, is the edge's business and not
+//! decided here. With the compiler this shares nothing but that model: no index, no groups, no canonical forms, its own
+//! look at selectors, and every question is answered by looking at every object. Tests hold the compiler, the ruleset and
+//! the kernel against it.
 
+pub mod always;
+pub mod pool;
 pub mod rule;
 pub mod verdict;
 pub mod who;
@@ -18,15 +31,15 @@ use crate::model::{
 };
 
 /// Every object, and nothing computed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
     /// By name.
     pub namespaces: BTreeMap<Arc<str>, Namespace>,
     /// By name.
     pub nodes: BTreeMap<Arc<str>, Node>,
-    /// Pods that are judged.
+    /// Pods off the host network that are bound and have not finished.
     pub pods: BTreeMap<EndpointKey, Pod>,
-    /// By name, without the three that always exist.
+    /// By name. What is said here of the three that always exist counts for nothing.
     pub tiers: BTreeMap<Arc<str>, Tier>,
     /// Policies of every kind.
     pub policies: BTreeMap<PolicyKey, Policy>,
@@ -40,7 +53,7 @@ pub struct Objects {
     pub pools: BTreeMap<Arc<str>, Pool>,
 }
 
-/// A packet.
+/// A packet as rules see it: after DNAT and before SNAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// The address that it comes from.
@@ -89,17 +102,21 @@ impl Objects {
             Change::Backends(key, value) => set(&mut self.backends, key, value),
             Change::Pool(key, value) => set(&mut self.pools, key, value),
             Change::Pod(key, value) => {
-                let known = self.pods.get(&key).map(|pod| (pod.uid.clone(), pod.addresses.clone()));
-                let value = value.map(|pod| match known {
-                    // A list that turns empty keeps the old addresses.
-                    Some((uid, addresses)) if uid == pod.uid && pod.addresses.is_empty() => {
-                        Pod { addresses, ..pod }
-                    }
-                    _ => pod,
-                });
+                let value = value.map(|pod| self.keeping_addresses(&key, pod));
                 set(&mut self.pods, key, value);
             }
         }
+    }
+
+    /// "A list that turns empty keeps the old addresses; a changed one replaces them." Another uid is another pod.
+    fn keeping_addresses(&self, key: &EndpointKey, mut pod: Pod) -> Pod {
+        if let Some(before) = self.pods.get(key)
+            && before.uid == pod.uid
+            && pod.addresses.is_empty()
+        {
+            pod.addresses = before.addresses.clone();
+        }
+        pod
     }
 }
 

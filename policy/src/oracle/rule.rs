@@ -1,100 +1,110 @@
-//! What a rule says of a packet: all of its parts must hold.
+//! What a rule matches: "All fields of a rule must hold."
 
 use std::net::IpAddr;
 
-use super::who::{contains, contains_set, owner, selects};
-use super::{Objects, Packet, Transport};
+use super::{Objects, Packet, Transport, who};
 use crate::compiled::{End, Family};
-use crate::model::{Entity, Peer, PortTerm, Ports, Rule};
+use crate::model::{Backends, Entity, Key, Peer, PortTerm, Ports, Rule};
 
 /// Whether a rule matches a packet.
 pub fn matches(objects: &Objects, rule: &Rule, packet: &Packet) -> bool {
     let family = if packet.source.is_ipv4() { Family::V4 } else { Family::V6 };
-    rule.family.is_none_or(|wanted| wanted == family)
-        && rule.ports.iter().all(|term| holds(objects, term, packet))
-        && lies_in(objects, &rule.source, packet.source)
-        && lies_in(objects, &rule.destination, packet.destination)
+    rule.family.is_none_or(|only| only == family)
+        && rule.ports.iter().all(|term| ports_hold(objects, term, packet))
+        && entity_holds(objects, &rule.source, packet.source)
+        && entity_holds(objects, &rule.destination, packet.destination)
 }
 
-fn lies_in(objects: &Objects, entity: &Entity, address: IpAddr) -> bool {
+/// One end of a rule: every condition holds. `notNets` and `notSelector` are negated conditions, and match the outside too.
+fn entity_holds(objects: &Objects, entity: &Entity, address: IpAddr) -> bool {
     entity.terms.iter().all(|term| {
-        let contained = term.peers.iter().any(|peer| peer_contains(objects, peer, address));
-        contained != term.negated
+        let inside = term.peers.iter().any(|peer| peer_contains(objects, peer, address));
+        if term.negated { !inside } else { inside }
     })
 }
 
 fn peer_contains(objects: &Objects, peer: &Peer, address: IpAddr) -> bool {
     match peer {
-        // An ipBlock looks at the address alone, pods' too.
+        // "`ipBlock` looks at the address alone (pods too), in its own family."
         Peer::Block { net, except } => {
-            net.contains(&address) && !except.iter().any(|hole| hole.contains(&address))
+            net.contains(&address) && except.iter().all(|hole| !hole.contains(&address))
         }
-        Peer::Pods(pods) => owner(objects, address).is_some_and(|(key, _)| contains(objects, pods, key)),
+        // Known pods alone: no node, nothing outside, and never the pool that their addresses come from.
+        Peer::Pods(selection) => {
+            who::owner(objects, address).is_some_and(|(key, _)| who::contains(objects, selection, key))
+        }
         Peer::Sets(selection) => objects.sets.iter().any(|(key, set)| {
-            contains_set(objects, selection, key, set) && set.nets.iter().any(|net| net.contains(&address))
+            who::contains_set(objects, selection, key, set)
+                && set.nets.iter().any(|net| net.contains(&address))
         }),
-        Peer::Backends(service) => objects.backends.iter().any(|(slice, backends)| {
-            slice.namespace == service.namespace
-                && backends.service == service.name
-                && backends.addresses.contains(&address)
-        }),
+        // "`services`: all EndpointSlice addresses, ready or not."
+        Peer::Backends(service) => slices(objects, service).any(|slice| slice.addresses.contains(&address)),
+        // "`nodes` are the IPs in status.addresses."
         Peer::Nodes(selector) => objects
             .nodes
             .values()
-            .any(|node| selects(selector, &node.labels) && node.addresses.contains(&address)),
+            .any(|node| who::holds(selector, &node.labels) && node.addresses.contains(&address)),
+        // "Unreadable: that peer matches nothing, never 'any'."
         Peer::Nothing => false,
     }
 }
 
-fn holds(objects: &Objects, term: &PortTerm, packet: &Packet) -> bool {
-    term.ports.iter().any(|ports| port_matches(objects, ports, term.end, packet)) != term.negated
+fn slices<'a>(objects: &'a Objects, service: &'a Key) -> impl Iterator<Item = &'a Backends> {
+    objects
+        .backends
+        .iter()
+        .filter(|(slice, backends)| slice.namespace == service.namespace && backends.service == service.name)
+        .map(|(_, backends)| backends)
 }
 
-fn port_matches(objects: &Objects, ports: &Ports, end: End, packet: &Packet) -> bool {
-    let address = match end {
-        End::Source => packet.source,
-        End::Destination => packet.destination,
-    };
-    // Only TCP, UDP and SCTP have ports: never ping.
-    let port = match (packet.transport, end) {
-        (Transport::Ports { source, .. }, End::Source) => Some(source),
-        (Transport::Ports { destination, .. }, End::Destination) => Some(destination),
-        _ => None,
+fn ports_hold(objects: &Objects, term: &PortTerm, packet: &Packet) -> bool {
+    let one = term.ports.iter().any(|entry| entry_holds(objects, entry, term.end, packet));
+    if term.negated { !one } else { one }
+}
+
+fn entry_holds(objects: &Objects, entry: &Ports, end: End, packet: &Packet) -> bool {
+    let (address, port) = match (end, packet.transport) {
+        (End::Source, Transport::Ports { source, .. }) => (packet.source, Some(source)),
+        (End::Destination, Transport::Ports { destination, .. }) => (packet.destination, Some(destination)),
+        (End::Source, _) => (packet.source, None),
+        (End::Destination, _) => (packet.destination, None),
     };
     let protocol = packet.transport.protocol();
-    match ports {
-        Ports::Protocol(wanted) => protocol == *wanted && right_family(*wanted, address),
-        Ports::Range(wanted, range) => {
-            protocol == *wanted && port.is_some_and(|port| range.first <= port && port <= range.last)
+    match entry {
+        // "No `port`: all of the protocol."
+        Ports::Protocol(only) => *only == protocol && family_of(*only, address),
+        // "`endPort` is inclusive", and only what has ports has numbers, "so never ping".
+        Ports::Range(only, range) => {
+            *only == protocol && port.is_some_and(|port| (range.first..=range.last).contains(&port))
         }
-        // A name is that of a port of the pod at that end; one that nobody has matches nothing.
+        // "Named ports resolve per destination pod and protocol; a name nobody has matches nothing; with empty `to` they
+        // mean every pod that has the name." As a source port: the pod that sends.
         Ports::Named(name) => {
-            let pod = owner(objects, address);
-            let numbers = pod.and_then(|(_, pod)| pod.named_ports.get(name));
-            protocol == name.protocol
-                && port.is_some_and(|port| numbers.is_some_and(|numbers| numbers.contains(&port)))
+            let numbers = who::owner(objects, address).and_then(|(_, pod)| pod.named_ports.get(name));
+            let has = |port| numbers.is_some_and(|numbers| numbers.contains(&port));
+            name.protocol == protocol && port.is_some_and(has)
         }
-        Ports::Icmp(wanted, wanted_kind, wanted_code) => match packet.transport {
+        // "icmp needs ICMP (IPv4) or ICMPv6; code needs type."
+        Ports::Icmp(only, only_kind, only_code) => match packet.transport {
             Transport::Icmp { protocol, kind, code } => {
-                protocol == *wanted
-                    && right_family(*wanted, address)
-                    && kind == *wanted_kind
-                    && wanted_code.is_none_or(|wanted| wanted == code)
+                *only == protocol
+                    && family_of(*only, address)
+                    && *only_kind == kind
+                    && only_code.is_none_or(|only| only == code)
             }
-            _ => false,
+            Transport::Ports { .. } | Transport::Other(_) => false,
         },
-        Ports::Backends(service) => objects.backends.iter().any(|(slice, backends)| {
-            slice.namespace == service.namespace
-                && backends.service == service.name
-                && backends.addresses.contains(&address)
-                && port.is_some_and(|port| backends.ports.contains(&(protocol, port)))
+        // "for egress with their ports": of one slice, whose ports are those of all its addresses.
+        Ports::Backends(service) => slices(objects, service).any(|slice| {
+            slice.addresses.contains(&address)
+                && port.is_some_and(|port| slice.ports.contains(&(protocol, port)))
         }),
         Ports::Nothing => false,
     }
 }
 
-/// 1 is IPv4's ICMP alone, 58 IPv6's.
-fn right_family(protocol: u8, address: IpAddr) -> bool {
+/// ICMP is IPv4's and ICMPv6 IPv6's; every other protocol is both's.
+fn family_of(protocol: u8, address: IpAddr) -> bool {
     match protocol {
         1 => address.is_ipv4(),
         58 => address.is_ipv6(),

@@ -1,10 +1,10 @@
-//! "The verdict", for one endpoint and one direction, and for a packet from end to end.
+//! "The verdict, for one endpoint and one direction": steps 2 to 4. Step 1 looks at the connection and not at policies, and
+//! stands in [`always`](super::always).
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::who::{contains, owner};
-use super::{Objects, Packet, rule};
+use super::{Objects, Packet, rule, who};
 use crate::compiled::{Action, EndpointKey, PolicyKey};
 use crate::model::{Order, Policy, Rule, Tier};
 
@@ -17,13 +17,15 @@ pub enum Direction {
     Egress,
 }
 
-/// What becomes of a packet, and why.
+/// What becomes of a packet at one endpoint, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// It passes.
     pub allowed: bool,
     /// What decided.
     pub by: Decider,
+    /// Rules that noted it on the way, in order: policy, and which of its rules in that direction.
+    pub noted: Vec<(PolicyKey, usize)>,
 }
 
 /// What decided about a packet.
@@ -33,7 +35,7 @@ pub enum Decider {
     Rule {
         /// The policy.
         policy: PolicyKey,
-        /// Which of its rules in that direction.
+        /// Which of its rules in that direction, from 0.
         index: usize,
     },
     /// No rule of the tier matched.
@@ -42,107 +44,100 @@ pub enum Decider {
     NoTier,
 }
 
-/// The tiers that always exist: name, order, default action.
+/// "Three tiers always exist and can't be changed or deleted": name, order, default action.
 const ALWAYS: [(&str, f64, Action); 3] = [
     ("kube-admin", 1_000.0, Action::Pass),
     ("default", 1_000_000.0, Action::Deny),
     ("kube-baseline", 10_000_000.0, Action::Pass),
 ];
 
-/// The first packet of a connection, from end to end: the source's egress where it is an endpoint, and the
-/// destination's ingress where that is one. Both must allow it; the first that does not decides.
-pub fn verdict(objects: &Objects, packet: &Packet) -> Verdict {
-    let egress = owner(objects, packet.source).map(|(key, _)| judge(objects, key, Direction::Egress, packet));
-    let ingress =
-        owner(objects, packet.destination).map(|(key, _)| judge(objects, key, Direction::Ingress, packet));
-    let nobody = Verdict { allowed: true, by: Decider::NoTier };
-    match (egress, ingress) {
-        (Some(egress), _) if !egress.allowed => egress,
-        (_, Some(ingress)) => ingress,
-        (Some(egress), None) => egress,
-        (None, None) => nobody,
-    }
-}
-
-/// The verdict for one endpoint and one direction (steps 2 to 4; step 1, that established connections pass, needs no
-/// policy).
+/// What an endpoint's policies say of a packet in one direction.
 pub fn judge(objects: &Objects, judged: &EndpointKey, direction: Direction, packet: &Packet) -> Verdict {
-    // 2. Tiers in order. A tier counts only if one of its policies selects the endpoint for that direction.
+    let mut noted = Vec::new();
+    // 2. "Tiers in order. A tier counts for this endpoint and direction only if one of its enforced policies selects the
+    // endpoint for that direction."
     for (name, tier) in tiers(objects) {
-        let policies = selecting(objects, &name, judged, direction);
-        if !policies.iter().any(|(_, _, rules)| counts(rules)) {
+        let policies = policies(objects, &name, judged, direction);
+        if !policies.iter().any(|(_, rules)| makes_count(rules)) {
             continue;
         }
-        // 3. Policies in order, their rules in order; the first match decides. Log goes on.
-        let rules = policies.iter().flat_map(|(key, _, rules)| {
-            rules.iter().enumerate().map(move |(index, rule)| (*key, index, rule))
-        });
-        let decision = rules
-            .filter(|(_, _, rule)| rule.action != Action::Log)
-            .find(|(_, _, rule)| rule::matches(objects, rule, packet));
-        let (action, by) = match decision {
-            Some((key, index, rule)) => (rule.action, Decider::Rule { policy: key.clone(), index }),
-            None => (tier.default_action, Decider::TierDefault(name)),
-        };
-        match action {
-            Action::Allow => return Verdict { allowed: true, by },
-            Action::Deny => return Verdict { allowed: false, by },
-            Action::Pass | Action::Log => {}
+        // 3. "In a tier, policies in order, their rules in order. First match decides. Log notes and goes on. No match in a
+        // tier that counts: its `defaultAction`."
+        let mut decided = (tier.default_action, Decider::TierDefault(name));
+        'rules: for (policy, rules) in policies {
+            for (index, rule) in rules.iter().enumerate() {
+                if !rule::matches(objects, rule, packet) {
+                    continue;
+                }
+                if rule.action == Action::Log {
+                    noted.push((policy.clone(), index));
+                    continue;
+                }
+                decided = (rule.action, Decider::Rule { policy: policy.clone(), index });
+                break 'rules;
+            }
+        }
+        match decided {
+            (Action::Allow, by) => return Verdict { allowed: true, by, noted },
+            (Action::Deny, by) => return Verdict { allowed: false, by, noted },
+            (Action::Pass | Action::Log, _) => {}
         }
     }
-    // 4. No tier left: allowed.
-    Verdict { allowed: true, by: Decider::NoTier }
+    // 4. "No tier left: allowed."
+    Verdict { allowed: true, by: Decider::NoTier, noted }
 }
 
-/// Every tier, those without an order last, equal orders by name. A policy in a tier that is not here is not enforced.
+/// Every tier, "order, then name, without an order last". A policy in a tier that is not here is not enforced.
 fn tiers(objects: &Objects) -> Vec<(Arc<str>, Tier)> {
-    let mut tiers = objects.tiers.clone();
+    let own = objects.tiers.iter().filter(|(name, _)| ALWAYS.iter().all(|(always, ..)| *always != &***name));
+    let mut tiers: Vec<_> = own.map(|(name, tier)| (name.clone(), tier.clone())).collect();
     for (name, order, default_action) in ALWAYS {
-        tiers.insert(name.into(), Tier { order: Order::new(order), default_action });
+        tiers.push((name.into(), Tier { order: Order::new(order), default_action }));
     }
-    let mut tiers: Vec<_> = tiers.into_iter().collect();
-    tiers.sort_by(|(a_name, a), (b_name, b)| by_order(a.order, b.order).then_with(|| a_name.cmp(b_name)));
+    tiers.sort_by(|a, b| by_order(a.1.order, b.1.order).then_with(|| a.0.cmp(&b.0)));
     tiers
 }
 
-/// A tier's policies that select the endpoint and say something of the direction, in order: by order, then name, namespace
-/// and kind.
-fn selecting<'a>(
+/// The rules of a tier's policies that select the endpoint for the direction, "by order, then name, namespace, kind; without
+/// an order last".
+fn policies<'a>(
     objects: &'a Objects,
     tier: &str,
     judged: &EndpointKey,
     direction: Direction,
-) -> Vec<(&'a PolicyKey, &'a Policy, &'a [Rule])> {
-    let mut policies: Vec<_> = objects
-        .policies
-        .iter()
-        .filter(|(_, policy)| *policy.tier == *tier && contains(objects, &policy.subject, judged))
-        .filter_map(|(key, policy)| {
-            let rules = match direction {
-                Direction::Ingress => policy.ingress.as_deref(),
-                Direction::Egress => policy.egress.as_deref(),
-            };
-            Some((key, policy, rules?))
-        })
-        .collect();
-    policies.sort_by(|(a_key, a, _), (b_key, b, _)| {
-        let name = |key: &PolicyKey| (key.name.clone(), key.namespace.clone(), key.kind);
-        by_order(a.order, b.order).then_with(|| name(a_key).cmp(&name(b_key)))
+) -> Vec<(&'a PolicyKey, &'a [Rule])> {
+    let mut found: Vec<(&PolicyKey, &Policy, &[Rule])> = Vec::new();
+    for (key, policy) in &objects.policies {
+        let rules = match direction {
+            Direction::Ingress => &policy.ingress,
+            Direction::Egress => &policy.egress,
+        };
+        // None: "a direction without rules is untouched", as a `types` or `policyTypes` that leaves it out.
+        let Some(rules) = rules else { continue };
+        if &*policy.tier == tier && who::contains(objects, &policy.subject, judged) {
+            found.push((key, policy, rules));
+        }
+    }
+    found.sort_by(|(a_key, a, _), (b_key, b, _)| {
+        by_order(a.order, b.order)
+            .then_with(|| a_key.name.cmp(&b_key.name))
+            .then_with(|| a_key.namespace.cmp(&b_key.namespace))
+            .then_with(|| a_key.kind.cmp(&b_key.kind))
     });
-    policies
+    found.into_iter().map(|(key, _, rules)| (key, rules)).collect()
 }
 
-/// No rules at all do make a tier count; rules that do nothing but log do not.
-fn counts(rules: &[Rule]) -> bool {
+/// "A policy whose rules in a direction are one or more and all Log does not make its tier count (no rules at all does)."
+fn makes_count(rules: &[Rule]) -> bool {
     rules.is_empty() || rules.iter().any(|rule| rule.action != Action::Log)
 }
 
 /// Lower first, none last.
 fn by_order(a: Option<Order>, b: Option<Order>) -> Ordering {
     match (a, b) {
-        (None, None) => Ordering::Equal,
-        (None, Some(_)) => Ordering::Greater,
+        (Some(a), Some(b)) => a.get().total_cmp(&b.get()),
         (Some(_), None) => Ordering::Less,
-        (Some(a), Some(b)) => a.cmp(&b),
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => Ordering::Equal,
     }
 }
