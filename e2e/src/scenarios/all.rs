@@ -41,6 +41,7 @@ fn scenarios(backend: Backend) -> &'static [Scenario] {
             Scenario::Matrix,
             Scenario::Upstream,
             Scenario::Endpoints,
+            Scenario::BadInput,
             Scenario::Lifecycle,
             Scenario::Removal,
         ],

@@ -10,6 +10,8 @@ use crate::table::Table;
 
 /// How long an answer is tried for, in seconds: a loaded machine can be slow.
 const PATIENCE: u64 = 20;
+/// In the order of pairs of addresses.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// How many probes are under way at once.
 const AT_ONCE: usize = 8;
 
@@ -52,4 +54,25 @@ fn carry_out(cluster: &Cluster, check: &Check<'_>) -> anyhow::Result<Seen> {
         return probe(cluster, from, *to, *way);
     }
     probe_until(cluster, from, *to, *way, *expected, PATIENCE)
+}
+
+/// The same in both families.
+pub fn pair<'a>(from: &From<'a>, what: &str, to: [IpAddr; 2], port: u16, expected: Seen) -> [Check<'a>; 2] {
+    let mut families = FAMILIES.iter();
+    to.map(|to| Check {
+        what: format!("{what}, {}", families.next().copied().unwrap_or_default()),
+        from: from.clone(),
+        to,
+        way: Way::Tcp(port),
+        expected,
+    })
+}
+
+/// One address of each family, IPv4 first.
+pub fn by_family(mut addresses: Vec<IpAddr>) -> anyhow::Result<[IpAddr; 2]> {
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    match addresses.as_slice() {
+        [v4, v6] if v4.is_ipv4() && v6.is_ipv6() => Ok([*v4, *v6]),
+        _ => anyhow::bail!("not one address of each family: {addresses:?}"),
+    }
 }

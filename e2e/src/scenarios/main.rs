@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod all;
+mod bad_input;
 mod checks;
 mod endpoints;
+mod kinds;
 mod latency;
 mod lifecycle;
 mod matrix;
@@ -14,6 +16,7 @@ mod netns;
 mod pods;
 mod probe;
 mod product;
+mod recipes;
 mod services;
 mod status;
 mod table;
@@ -75,6 +78,12 @@ enum Scenario {
     Services,
     /// Pods that terminate, finish, change labels or get another's address, and what they send first.
     Endpoints,
+    /// Manifests and policies without a sensible meaning, and a stolen token of an agent.
+    BadInput,
+    /// Every kind of policy and set, with tiers and masquerade.
+    Kinds,
+    /// The recipes of the documents, applied as they stand.
+    Recipes,
     /// Upgrade, rollback and failures, with traffic all the while.
     Lifecycle,
     /// Strangers at the table, uninstall and reinstall, with and without Helm.
@@ -139,6 +148,9 @@ impl Scenario {
             Self::Matrix => "matrix",
             Self::Services => "services",
             Self::Endpoints => "endpoints",
+            Self::BadInput => "bad-input",
+            Self::Kinds => "kinds",
+            Self::Recipes => "recipes",
             Self::Lifecycle => "lifecycle",
             Self::Removal => "removal",
             Self::Upstream => "upstream",
@@ -153,6 +165,9 @@ impl Scenario {
             Self::Matrix => matrix::run(cluster),
             Self::Services => services::run(cluster),
             Self::Endpoints => endpoints::run(cluster),
+            Self::BadInput => bad_input::run(cluster),
+            Self::Kinds => kinds::run(cluster),
+            Self::Recipes => recipes::run(cluster),
             Self::Lifecycle => lifecycle::run(cluster, images),
             Self::Removal => lifecycle::removal(cluster, images),
             Self::Upstream => upstream::run(cluster),

@@ -7,7 +7,7 @@ use anyhow::Context;
 use selvage_e2e::{Backend, Cluster, Node};
 use serde_json::{Value, json};
 
-use crate::checks::{self, Check};
+use crate::checks::{self, Check, by_family, pair};
 use crate::pods::{self, AGNHOST, Namespaces, Pod};
 use crate::probe::{From, Seen, Way};
 use crate::status;
@@ -20,7 +20,6 @@ const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 /// Where the pods on the host network listen.
 const HOST_PORT: u16 = 18_080;
-const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// The client outside of the cluster, in both families, as the bed's underlay numbers it.
 const OUTSIDE: [&str; 2] = ["172.31.250.1/32", "fd00:172:31:250::1/128"];
 
@@ -241,26 +240,6 @@ impl<'a> World<'a> {
 
     fn check(&mut self, step: &str, checks: &[Check<'_>]) -> anyhow::Result<()> {
         checks::run(self.cluster, &mut self.table, step, checks)
-    }
-}
-
-/// The same in both families.
-fn pair<'a>(from: &From<'a>, what: &str, to: [IpAddr; 2], port: u16, expected: Seen) -> [Check<'a>; 2] {
-    let mut families = FAMILIES.iter();
-    to.map(|to| Check {
-        what: format!("{what}, {}", families.next().copied().unwrap_or_default()),
-        from: from.clone(),
-        to,
-        way: Way::Tcp(port),
-        expected,
-    })
-}
-
-fn by_family(mut addresses: Vec<IpAddr>) -> anyhow::Result<[IpAddr; 2]> {
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    match addresses.as_slice() {
-        [v4, v6] if v4.is_ipv4() && v6.is_ipv6() => Ok([*v4, *v6]),
-        _ => anyhow::bail!("not one address of each family: {addresses:?}"),
     }
 }
 

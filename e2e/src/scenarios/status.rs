@@ -34,6 +34,36 @@ pub fn programmed_within(
     })?)
 }
 
+/// Waits until an object that has conditions of its own is Programmed in its present generation.
+pub fn stands(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
+    Ok(wait_for(&format!("{kind} {namespace}/{name} to be Programmed"), PROGRAMMED, || {
+        let words = ["get", kind, "--namespace", namespace, name];
+        let seen = cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
+        let condition = condition(&seen, "Programmed");
+        let current = condition["observedGeneration"] == seen["metadata"]["generation"];
+        if current && condition["status"] == "True" { Ok(()) } else { Err(seen["status"].to_string()) }
+    })?)
+}
+
+/// Waits until an object says of one of its conditions what is expected: its status and reason, as "False InvalidCIDR".
+pub fn says(
+    cluster: &Cluster,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    (type_, expected): (&str, &str),
+) -> anyhow::Result<String> {
+    Ok(wait_for(&format!("{kind} {namespace}/{name} to be {type_} {expected}"), PROGRAMMED, || {
+        let words = ["get", kind, "--namespace", namespace, name];
+        let seen = cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
+        let condition = condition(&seen, type_);
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        let current = condition["observedGeneration"] == seen["metadata"]["generation"];
+        let said = format!("{} {}", text("status"), text("reason"));
+        if current && said == expected { Ok(text("message")) } else { Err(seen["status"].to_string()) }
+    })?)
+}
+
 /// Waits until a deleted policy's status is gone too.
 pub fn gone(cluster: &Cluster, namespace: &str, policy: &str) -> anyhow::Result<()> {
     Ok(wait_for(&format!("the status of {namespace}/{policy} to go"), PROGRAMMED, || {
