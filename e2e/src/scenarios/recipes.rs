@@ -43,6 +43,7 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     let names: Vec<&'static str> = SPACES.iter().map(|(name, _)| *name).collect();
     let _namespaces = Namespaces::create(cluster, &names)?;
     let _outside = Outside::lay(cluster)?;
+    let _dns = Dns(cluster);
     let mut kitchen = Kitchen { cluster, table: Table::start("the recipes") };
     kitchen.prepare()?;
     kitchen.default_deny()?;
@@ -201,10 +202,13 @@ impl Kitchen<'_> {
     }
 }
 
-impl Drop for Kitchen<'_> {
+/// The pod that stands for DNS, in a namespace that is not ours to remove.
+struct Dns<'a>(&'a Cluster);
+
+impl Drop for Dns<'_> {
     fn drop(&mut self) {
         let words = ["delete", "pod", "--namespace", "kube-system", "recipes-dns", "--ignore-not-found"];
-        if let Err(error) = self.cluster.kubectl_ok(&words) {
+        if let Err(error) = self.0.kubectl_ok(&words) {
             eprintln!("  clean-up: {error}");
         }
     }

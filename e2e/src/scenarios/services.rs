@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::checks::{self, Check, by_family, pair};
 use crate::pods::{self, AGNHOST, Namespaces, Pod};
-use crate::probe::{From, Seen, Way};
+use crate::probe::{From, Seen};
 use crate::status;
 use crate::table::Table;
 
