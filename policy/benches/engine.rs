@@ -3,17 +3,17 @@
 //! `cargo bench -p selvage-policy`. SELVAGE_BENCH_FULL=1 compiles the full size (100,000 pods, 75,000 policies,
 //! 25,000 namespaces) from nothing instead of a tenth of it. Resident memory after the first compilation is printed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+mod common;
 
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use common::{PODS_A_NODE, compiled, global_policy, labels, namespace, resident, text};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use selvage_policy::compiled::{Action, EndpointKey, PolicyKey, PolicyKind, PortRange};
-use selvage_policy::engine::Engine;
+use selvage_policy::compiled::{Action, PolicyKey, PolicyKind, PortRange};
 use selvage_policy::model::{
-    Change, Entity, Labels, Namespace, Namespaces, Node, Order, Peer, Pod, PodSet, Policy, PortTerm, Ports,
-    Rule,
+    Change, Entity, Namespace, Namespaces, Node, Order, Peer, PodSet, Policy, PortTerm, Ports, Rule,
 };
 use selvage_policy::selector::Selector;
 
@@ -30,38 +30,8 @@ const TENTH: Size = Size { namespaces: 2_500, pods: 10_000, policies: 7_500 };
 /// Two selectors a policy, of a pod and of its peer.
 const SELECTORS: Size = Size { namespaces: 2_500, pods: 100_000, policies: 5_000 };
 
-const PODS_A_NODE: u32 = 40;
-
-fn text(prefix: &str, number: u32) -> Arc<str> {
-    format!("{prefix}-{number}").into()
-}
-
-fn namespace(number: u32) -> Arc<str> {
-    text("namespace", number)
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
-}
-
 fn pod(size: Size, number: u32, app: u32) -> Change {
-    let key = EndpointKey { namespace: namespace(number % size.namespaces), name: text("pod", number) };
-    let pairs = [
-        ("app", &*text("app", app)),
-        ("pod-template-hash", &*text("hash", number / 3)),
-        ("app.kubernetes.io/managed-by", "helm"),
-        ("track", "stable"),
-    ];
-    let pod = Pod {
-        uid: text("00000000-0000-0000-0000", number),
-        created: i64::from(number),
-        node: text("node", number / PODS_A_NODE),
-        labels: labels(&pairs),
-        service_account: "default".into(),
-        addresses: BTreeSet::from([IpAddr::V4(Ipv4Addr::from((10 << 24) + number))]),
-        named_ports: BTreeMap::new(),
-    };
-    Change::Pod(key, Some(pod))
+    common::pod(size.namespaces, number / PODS_A_NODE, number, app)
 }
 
 /// Each in its namespace: pods of one app let in another app's, and pods of a team, and send to a block.
@@ -121,22 +91,6 @@ fn cluster(size: Size) -> Vec<Change> {
     namespaces.chain(nodes).chain(policies).chain(pods).collect()
 }
 
-fn compiled(changes: Vec<Change>) -> Engine {
-    let mut engine = Engine::new();
-    for change in changes {
-        engine.apply(change);
-    }
-    black_box(engine.flush());
-    engine
-}
-
-/// Resident memory in MiB; the kernel counts pages of 4 KiB.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or_default() * 4 / 1024
-}
-
 fn from_nothing(criterion: &mut Criterion) {
     let full = std::env::var_os("SELVAGE_BENCH_FULL").is_some();
     let size = if full { FULL } else { TENTH };
@@ -166,5 +120,53 @@ fn one_label(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, from_nothing, one_label);
+/// A selector that no policy had, by how many of 100,000 pods it matches; the group that it makes is published with all
+/// its members. That the policy goes again is not measured.
+fn new_selector(criterion: &mut Criterion) {
+    let size = SELECTORS;
+    let mut engine = compiled(cluster(size));
+    let one_pod = PodSet {
+        namespaces: Namespaces::Named(namespace(0)),
+        accounts: Selector::All,
+        pods: Selector::equals("pod-template-hash", text("hash", 0)),
+    };
+    let any =
+        |pods| PodSet { namespaces: Namespaces::Matching(Selector::All), accounts: Selector::All, pods };
+    let mut group = criterion.benchmark_group("new_selector_over_100k_pods");
+    group.sample_size(10);
+    for (name, selector) in [
+        ("of three pods by value", Selector::equals("pod-template-hash", text("hash", 7))),
+        ("of none by value", Selector::equals("app", "none")),
+        ("of three pods by value and another label", {
+            Selector::all_of([
+                Selector::exists("track"),
+                Selector::equals("pod-template-hash", text("hash", 9)),
+            ])
+        }),
+        ("of none by label", Selector::exists("none")),
+        ("of a third by value", Selector::equals("app", text("app", 1))),
+        ("of two thirds by other value", Selector::without("app", [text("app", 2)])),
+    ] {
+        let (key, policy) = global_policy(0, one_pod.clone(), vec![Peer::Pods(any(selector))]);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|turns| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..turns {
+                    let change = Change::Policy(key.clone(), Some(policy.clone()));
+                    let start = Instant::now();
+                    engine.apply(change);
+                    let delta = engine.flush();
+                    spent += start.elapsed();
+                    assert_eq!(black_box(delta).groups.len(), 1);
+                    engine.apply(Change::Policy(key.clone(), None));
+                    engine.flush();
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, from_nothing, one_label, new_selector);
 criterion_main!(benches);
