@@ -28,6 +28,9 @@ fn canonical(text: &str) -> String {
 #[case::double_quotes("a == \"it's\"", "a == \"it's\"")]
 #[case::differs("a!='x'", "a != 'x'")]
 #[case::within("a in{'x','y'}", "a in {'x', 'y'}")]
+#[case::a_comma_behind_the_last("a in {'x' , }", "a in {'x'}")]
+#[case::words_in_one("a startswith 'x' && a endswith 'y'", "a starts with 'x' && a ends with 'y'")]
+#[case::words_and_strings_in_one("a contains'x'&&a startswith'y'", "a contains 'x' && a starts with 'y'")]
 #[case::within_nothing("a in { }", "a in {}")]
 #[case::not_in("a  not   in {'x'}", "a not in {'x'}")]
 #[case::notin("a notin {'x'}", "a not in {'x'}")]
@@ -67,6 +70,14 @@ fn blank_is_no_expression(#[case] text: &str) {
 #[case("all() && has(a)", "(has(a))")]
 #[case("a not in {}", "all()")]
 #[case("a contains ''", "has(a)")]
+#[case("has(a) && a contains 'x'", "a contains 'x'")]
+#[case("!has(a) && !(a contains 'x')", "!has(a)")]
+#[case("a in {'xy', 'yx', 'y'} && a starts with 'y' && !(a ends with 'x')", "a == 'y'")]
+#[case("has(a) || a contains 'x'", "has(a)")]
+#[case("!has(a) && a contains 'x'", "!all()")]
+#[case("a == 'x' && a contains 'y'", "!all()")]
+#[case("a contains 'x' && !(a contains 'x')", "!all()")]
+#[case("a contains 'x' || !(a contains 'x')", "all()")]
 #[case("!(a starts with 'x' || has(b))", "!has(b) && !(a starts with 'x')")]
 #[case("projectcalico.org/namespace == 'x'", "selvage.io/namespace in {'x'}")]
 fn spellings_of_one_meaning(#[case] a: &str, #[case] b: &str) {
@@ -95,7 +106,22 @@ fn labels_that_are_given(#[case] chosen: Chosen, #[case] label: &str, #[case] ke
 #[case("a == 'x' &&", "column 12: expected has(..), all(), global(), !, ( or a label, found the end")]
 #[case("(a == 'x'", "column 10: expected &&, || or ), found the end")]
 #[case("a in 'x'", "column 6: expected {, found '\\''")]
-#[case("a in {'x' 'y'}", "column 11: expected a string, a comma or }, found '\\''")]
+#[case("a in {'x' 'y'}", "column 11: expected a comma or }, found '\\''")]
+#[case("a in {", "column 7: expected a string in '..' or \"..\", or }, found the end")]
+#[case("a in {,}", "column 7: expected a string in '..' or \"..\", or }, found ','")]
+#[case("a in {'x', b}", "column 12: expected a string in '..' or \"..\", or }, found 'b'")]
+#[case("a in {'x', 'y}", "column 15: expected ', found the end")]
+#[case("a not 'x'", "column 7: expected in, found '\\''")]
+#[case("a starts 'x'", "column 10: expected with, found '\\''")]
+#[case("a contains b", "column 12: expected a string in '..' or \"..\", found 'b'")]
+#[case("a == b == 'c'", "column 6: expected a string in '..' or \"..\", found 'b'")]
+#[case("'a' == 'b'", "column 1: expected has(..), all(), global(), !, ( or a label, found '\\''")]
+#[case("a == 'x' & b == 'y'", "column 10: expected && or || or the end, found '&'")]
+#[case("has(a b)", "column 7: expected ), found 'b'")]
+#[case("all(a)", "column 5: expected ), found 'a'")]
+#[case("()", "column 2: expected has(..), all(), global(), !, ( or a label, found ')'")]
+#[case("!", "column 2: expected has(..), all(), global(), !, ( or a label, found the end")]
+#[case("all())", "column 6: expected && or || or the end, found ')'")]
 #[case("has()", "column 5: expected a label, found ')'")]
 #[case("has(a", "column 6: expected ), found the end")]
 #[case("é == 'x'", "column 1: expected has(..), all(), global(), !, ( or a label, found 'é'")]
@@ -119,7 +145,21 @@ fn nesting_has_an_end() {
     let error = Expression::parse(&nested(MAX_DEPTH + 1)).unwrap_err();
     assert_eq!(error.to_string(), "column 66: parentheses are nested more than 64 deep");
     assert!(Expression::parse(&"(".repeat(MAX_LENGTH)).is_err());
-    assert!(Expression::parse(&format!("{}has(a)", "!".repeat(MAX_LENGTH - 6))).is_ok());
+    assert!(Expression::parse(&"!".repeat(MAX_LENGTH)).is_err());
+}
+
+/// Whatever is done with what was read, `!` as often as there is room for fits a small stack.
+#[test]
+fn negations_need_no_limit() {
+    let text = format!("{}has(a)", "!".repeat(MAX_LENGTH - 6));
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let used = small.spawn(move || {
+        let read = parse(&text);
+        assert_eq!((&read.clone(), read.to_string()), (&read, text));
+        assert_eq!(read.lower(Chosen::PodsAndSets).to_string(), "has('a')");
+        assert!(!read.names_global());
+    });
+    used.unwrap().join().unwrap();
 }
 
 /// What a selector says, from what was written.

@@ -83,11 +83,6 @@ impl<T: Copy + Ord> Buckets<T> {
     pub(crate) fn len(&self) -> usize {
         self.filed.len()
     }
-
-    pub(crate) fn count(&self, place: impl Hash, key: Key<'_>) -> usize {
-        let hash = self.hasher.hash_one((place, key));
-        self.filed.get(&hash).map_or(0, BTreeSet::len)
-    }
 }
 
 impl<T: Copy + Ord> Buckets<T> {
@@ -117,5 +112,34 @@ impl<T: Copy + Ord> Buckets<T> {
 impl<T> Default for Buckets<T> {
     fn default() -> Self {
         Self { hasher: RandomState::new(), filed: HashMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector::{Chosen, Expression};
+
+    #[rstest::rstest]
+    #[case::value("a == 'x'", &[Key::Value("a", "x")])]
+    #[case::values("a in {'x', 'y'}", &[Key::Value("a", "x"), Key::Value("a", "y")])]
+    #[case::label("has(a)", &[Key::Present("a")])]
+    #[case::part("a contains 'x'", &[Key::Present("a")])]
+    #[case::start("a starts with 'x'", &[Key::Present("a")])]
+    #[case::end("a ends with 'x'", &[Key::Present("a")])]
+    #[case::not_a_part("!(a contains 'x')", &[Key::Any])]
+    #[case::absent("!has(a)", &[Key::Any])]
+    #[case::other_values("a not in {'x'}", &[Key::Any])]
+    #[case::all("all()", &[Key::Any])]
+    #[case::nothing("!all()", &[])]
+    #[case::the_rarest_of_several("has(a) && b == 'x' && c contains 'y' && d != 'z'", &[Key::Value("b", "x")])]
+    #[case::either("a == 'x' || b ends with 'y'", &[Key::Present("b"), Key::Value("a", "x")])]
+    #[case::either_or_anything("a == 'x' || !(b ends with 'y')", &[Key::Any])]
+    #[case::either_and_one("(a == 'x' || has(b)) && c == 'y'", &[Key::Value("c", "y")])]
+    fn a_selector_is_filed_where_its_objects_look(#[case] text: &str, #[case] filed: &[Key<'_>]) {
+        let selector = Expression::parse(text).unwrap().unwrap().lower(Chosen::PodsAndSets);
+        let found = keys(&selector);
+        assert_eq!(found.len(), filed.len(), "{found:?}");
+        assert!(filed.iter().all(|key| found.contains(key)), "{found:?}");
     }
 }

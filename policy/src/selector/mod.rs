@@ -66,6 +66,10 @@ struct LabelCondition {
     absent: bool,
     within: Option<BTreeSet<Arc<str>>>,
     without: BTreeSet<Arc<str>>,
+    /// Tests that the value passes.
+    passes: BTreeSet<(TextTest, Arc<str>)>,
+    /// Tests that the value fails, or the label is absent.
+    fails: BTreeSet<(TextTest, Arc<str>)>,
 }
 
 impl Selector {
@@ -129,12 +133,15 @@ impl Selector {
                 Self::Not(inner) => match *inner {
                     Self::Has(key) => labels.entry(key).or_default().absent = true,
                     Self::All => return Self::nothing(),
-                    inner @ Self::Text(..) => {
-                        others.insert(Self::Not(Box::new(inner)));
+                    Self::Text(key, test, text) => {
+                        labels.entry(key).or_default().fails.insert((test, text));
                     }
                     inner => todo.push(inner.negate()),
                 },
-                part @ (Self::Or(_) | Self::Text(..)) => {
+                Self::Text(key, test, text) => {
+                    labels.entry(key).or_default().passes.insert((test, text));
+                }
+                part @ Self::Or(_) => {
                     others.insert(part);
                 }
             }
@@ -228,23 +235,34 @@ impl LabelCondition {
     /// Adds what this means to a conjunction; false where it can't hold.
     fn add_to(self, key: &Arc<str>, parts: &mut BTreeSet<Selector>) -> bool {
         if self.absent {
-            // An absent label is in no list, so `without` holds by itself.
+            // An absent label is in no list and fails every test, so the rest holds by itself.
             parts.insert(Selector::absent(key.clone()));
-            return !self.present && self.within.is_none();
+            return !self.present && self.within.is_none() && self.passes.is_empty();
         }
-        if let Some(within) = self.within {
-            let left: BTreeSet<_> = within.difference(&self.without).cloned().collect();
+        if let Some(within) = &self.within {
+            let left: BTreeSet<_> = within.iter().filter(|value| self.allows(value)).cloned().collect();
             let possible = !left.is_empty();
             parts.insert(Selector::In(key.clone(), left));
             return possible;
         }
-        if self.present {
+        if self.present && self.passes.is_empty() {
             parts.insert(Selector::Has(key.clone()));
         }
+        let possible = self.passes.is_disjoint(&self.fails);
         if !self.without.is_empty() {
             parts.insert(Selector::NotIn(key.clone(), self.without));
         }
-        true
+        let text = |(test, text)| Selector::Text(key.clone(), test, text);
+        parts.extend(self.passes.into_iter().map(text));
+        parts.extend(self.fails.into_iter().map(|tested| Selector::Not(Box::new(text(tested)))));
+        possible
+    }
+
+    /// Whether a label with this value fulfils the conditions on values.
+    fn allows(&self, value: &Arc<str>) -> bool {
+        !self.without.contains(value)
+            && self.passes.iter().all(|(test, text)| test.holds(value, text))
+            && !self.fails.iter().any(|(test, text)| test.holds(value, text))
     }
 }
 

@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Strings stand in `'..'` or `".."`, without escapes; a label is of `[A-Za-z0-9_./-]`. White space may stand between any
-//! two of these.
+//! two of these, and none need stand between two words of an operator (`notin`, `startswith`).
 
 use std::fmt;
 use std::sync::Arc;
 
 use winnow::Parser;
-use winnow::combinator::{alt, delimited, opt, preceded, separated};
+use winnow::combinator::{alt, delimited, opt, preceded};
 use winnow::error::{AddContext, ParserError};
 use winnow::stream::Stream;
 use winnow::token::{literal, take_while};
@@ -23,7 +23,8 @@ use super::TextTest;
 
 /// How many characters a selector has at most.
 pub const MAX_LENGTH: usize = 1024;
-/// How deep parentheses may be nested.
+/// How deep parentheses may be nested: more than anyone writes, and far from what a thread's stack holds. `!` needs no
+/// limit beside [`MAX_LENGTH`].
 pub const MAX_DEPTH: usize = 64;
 
 /// A selector as it was written.
@@ -185,11 +186,11 @@ fn condition(input: &mut Input<'_>) -> Parsed<Expression> {
     let key = || label.clone();
     let list = || preceded(blank, values);
     let text = || preceded(blank, string);
-    let with = || (word_end, blank, "with", word_end);
+    let with = || (blank, ("with", word_end).context("with"));
     let operation = alt((
         preceded("==", text()).map(|value| Expression::Equals(key(), value)),
         preceded("!=", text()).map(|value| Expression::Differs(key(), value)),
-        preceded(alt((("not", blank, "in", word_end).void(), ("notin", word_end).void())), list())
+        preceded(("not", blank, ("in", word_end).context("in")), list())
             .map(|values| Expression::NotIn(key(), values)),
         preceded(("in", word_end), list()).map(|values| Expression::In(key(), values)),
         preceded(("contains", word_end), text())
@@ -203,14 +204,17 @@ fn condition(input: &mut Input<'_>) -> Parsed<Expression> {
 }
 
 fn values(input: &mut Input<'_>) -> Parsed<Vec<Arc<str>>> {
-    let between = (blank, ",", blank);
-    let list = separated(0.., string, between);
-    delimited(
-        (literal("{").context("{"), blank),
-        list,
-        preceded(blank, literal("}").context("a string, a comma or }")),
-    )
-    .parse_next(input)
+    literal("{").context("{").parse_next(input)?;
+    let mut values = Vec::new();
+    // As in Calico, a comma may stand behind the last one.
+    while opt((blank, "}")).parse_next(input)?.is_none() {
+        values.push(preceded(blank, string.context("a string in '..' or \"..\", or }")).parse_next(input)?);
+        if opt((blank, ",")).parse_next(input)?.is_none() {
+            preceded(blank, literal("}").context("a comma or }")).parse_next(input)?;
+            break;
+        }
+    }
+    Ok(values)
 }
 
 fn string(input: &mut Input<'_>) -> Parsed<Arc<str>> {
