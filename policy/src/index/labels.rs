@@ -53,6 +53,12 @@ impl LabelSet {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
+    /// Labels that the other does not have, or has with another value.
+    pub(crate) fn without(&self, other: &Self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let same = |key: &str, value: &str| other.label(key) == Some(value);
+        self.0.iter().filter(move |(key, value)| !same(key, value)).map(|(key, value)| (key, value))
+    }
+
     /// Whether these are the same labels in the other shape.
     pub(crate) fn same(&self, labels: &Labels) -> bool {
         self.0.len() == labels.len() && self.iter().eq(labels.iter().map(|(key, value)| (&**key, &**value)))

@@ -10,6 +10,7 @@ pub(crate) mod addresses;
 pub(crate) mod buckets;
 pub(crate) mod labels;
 mod namespaces;
+mod postings;
 mod sets;
 pub(crate) mod slab;
 
@@ -23,6 +24,7 @@ use crate::model::Namespaces;
 use crate::selector::Selector;
 use buckets::Buckets;
 use labels::{LabelSet, Strings};
+use postings::Postings;
 use slab::{Id, Slab};
 
 /// Endpoints, namespaces and pod sets, and who is in which.
@@ -41,7 +43,7 @@ pub(crate) struct Index {
     set_buckets: Buckets<Id<Set>>,
     /// Scopes that choose namespaces by label, by their keys.
     scope_buckets: Buckets<Id<Scope>>,
-    endpoint_labels: Buckets<Id<Endpoint>>,
+    postings: Postings,
     namespace_labels: Buckets<Id<Namespace>>,
 }
 
@@ -125,7 +127,7 @@ impl Index {
     pub(crate) fn keys(&self) -> usize {
         self.set_buckets.len()
             + self.scope_buckets.len()
-            + self.endpoint_labels.len()
+            + self.postings.len()
             + self.namespace_labels.len()
             + self.scopes.len()
     }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::buckets::{Key, keys};
+use super::buckets::keys;
 use super::labels::LabelSet;
+use super::postings::Candidates;
 use super::slab::Id;
 use super::{Endpoint, Index, Move, Scope, Set};
 use crate::compile::group::hash128;
-use crate::model::{PodSet, given};
+use crate::model::PodSet;
+use crate::selector::Selector;
 
 impl Index {
     /// A user more for a set in canonical form, which is made where it is not known.
@@ -71,7 +73,7 @@ impl Index {
         let (namespace, name) = (endpoint.namespace, endpoint.name.clone());
         let id = self.endpoints.insert(endpoint);
         if let Some(endpoint) = self.endpoints.get(id) {
-            self.endpoint_labels.refile(id, &LabelSet::default(), &endpoint.labels);
+            self.postings.refile(id, &LabelSet::default(), &endpoint.labels);
         }
         if let Some(namespace) = self.namespaces.get_mut(namespace) {
             namespace.endpoints.insert(name, id);
@@ -83,7 +85,7 @@ impl Index {
     /// Other labels for an endpoint.
     pub(crate) fn relabel_endpoint(&mut self, id: Id<Endpoint>, labels: LabelSet) -> Option<Move> {
         let endpoint = self.endpoints.get_mut(id)?;
-        self.endpoint_labels.refile(id, &endpoint.labels, &labels);
+        self.postings.refile(id, &endpoint.labels, &labels);
         endpoint.labels = labels;
         self.reassign(id)
     }
@@ -106,7 +108,7 @@ impl Index {
     /// Forgets an endpoint that is in no set.
     pub(crate) fn remove_endpoint(&mut self, id: Id<Endpoint>) -> Option<Endpoint> {
         let endpoint = self.endpoints.remove(id)?;
-        self.endpoint_labels.refile(id, &endpoint.labels, &LabelSet::default());
+        self.postings.refile(id, &endpoint.labels, &LabelSet::default());
         if let Some(namespace) = self.namespaces.get_mut(endpoint.namespace) {
             namespace.endpoints.remove(&endpoint.name);
         }
@@ -165,32 +167,28 @@ impl Index {
         found
     }
 
-    /// Endpoints of a scope that are in a set: asked by label value where that asks fewer.
+    /// Endpoints of a scope that are in a set, sorted: asked one by one where the scope has fewer than the lists by label.
     fn endpoints_for(&self, scope: Id<Scope>, pods: &PodSet) -> Vec<Id<Endpoint>> {
-        let keys = keys(&pods.pods);
+        let all = self.endpoints.len();
         let by_scope: usize = self.scope_members(scope).map(|namespace| namespace.endpoints.len()).sum();
-        let by_value: Option<usize> = keys
-            .iter()
-            .map(|key| match key {
-                // Labels that are given are not filed.
-                Key::Value(label, _) if !given::is_given(label) => Some(self.endpoint_labels.count((), *key)),
-                Key::Value(..) | Key::Any | Key::Present(_) => None,
-            })
-            .sum();
-        let matches = |id: &Id<Endpoint>| {
+        let whole = by_scope == all;
+        let mut found = if by_scope < self.postings.bound(all, &pods.pods) {
+            let members = self.scope_members(scope).flat_map(|namespace| namespace.endpoints.values());
+            Candidates { ids: members.copied().collect(), exact: false }
+        } else {
+            self.postings.candidates(&self.endpoints, &pods.pods)
+        };
+        if whole && found.exact && pods.accounts == Selector::All {
+            return found.ids;
+        }
+        found.ids.retain(|id| {
             self.endpoints.get(*id).is_some_and(|endpoint| {
-                self.in_scope(endpoint.namespace, scope)
-                    && pods.pods.matches(&self.pod_labels(endpoint))
+                (whole || self.in_scope(endpoint.namespace, scope))
+                    && (found.exact || pods.pods.matches(&self.pod_labels(endpoint)))
                     && self.runs_as(endpoint, &pods.accounts)
             })
-        };
-        if by_value.is_some_and(|count| count < by_scope) {
-            let candidates: BTreeSet<_> =
-                keys.into_iter().flat_map(|key| self.endpoint_labels.get((), key)).collect();
-            candidates.into_iter().filter(matches).collect()
-        } else {
-            let candidates = self.scope_members(scope).flat_map(|namespace| namespace.endpoints.values());
-            candidates.copied().filter(matches).collect()
-        }
+        });
+        found.ids.sort_unstable();
+        found.ids
     }
 }
