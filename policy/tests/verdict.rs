@@ -3,11 +3,13 @@
 mod common;
 
 use common::evaluate;
-use common::random::{changes, packet, seed};
+use common::random::packet::packet;
+use common::random::{changes, seed};
 use common::snapshot::Snapshot;
 use common::world::{World, WorldExt, engine};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use selvage_policy::oracle::pool;
 use selvage_policy::oracle::verdict::{Direction, judge};
 use selvage_policy::oracle::who::owner;
 
@@ -27,6 +29,13 @@ proptest! {
                 let expected = judge(&world, judged, direction, &packet).allowed;
                 let seen = evaluate::allowed(&snapshot, judged, direction, &packet);
                 prop_assert_eq!(seen, expected, "{:?} {} {:?}", direction, judged, packet);
+            }
+            for (name, node) in &snapshot.nodes {
+                let seen = node.masquerade.as_ref().is_some_and(|masquerade| {
+                    masquerade.from.iter().any(|net| net.contains(&packet.source))
+                        && !masquerade.inside.iter().any(|net| net.contains(&packet.destination))
+                });
+                prop_assert_eq!(seen, pool::masquerades(&world, name, &packet), "{} {:?}", name, packet);
             }
         }
     }

@@ -1,0 +1,28 @@
+//! Random packets, between ends that policies speak of.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use selvage_policy::oracle::{Packet, Transport};
+
+use super::any_address;
+
+/// Of the protocols and ports that [`policy`](super::policy) names, and of some that it does not.
+pub fn transport(v4: bool) -> impl Strategy<Value = Transport> {
+    let ports = (select(&[6u8, 6, 17, 132][..]), 79u16..84, 79u16..84);
+    let (icmp, echo) = if v4 { (1, 8u8) } else { (58, 128u8) };
+    prop_oneof![
+        6 => ports.prop_map(|(protocol, source, destination)| Transport::Ports { protocol, source, destination }),
+        2 => (echo..echo + 2, 0u8..2)
+            .prop_map(move |(kind, code)| Transport::Icmp { protocol: icmp, kind, code }),
+        1 => select(&[47u8, 50][..]).prop_map(Transport::Other),
+    ]
+}
+
+/// A packet between any two addresses, pods' or not.
+pub fn packet() -> impl Strategy<Value = Packet> {
+    (any_address(), any_address())
+        .prop_filter("one family", |(source, destination)| source.is_ipv4() == destination.is_ipv4())
+        .prop_flat_map(|(source, destination)| {
+            transport(source.is_ipv4()).prop_map(move |transport| Packet { source, destination, transport })
+        })
+}
