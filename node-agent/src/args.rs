@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// What happens to pods that no policy object tells of yet.
     #[arg(long, env = "SELVAGE_UNKNOWN_PODS", value_enum, default_value_t = UnknownPods::Closed)]
     pub unknown_pods: UnknownPods,
+    /// Count what rules let pass, too. Rules that drop or log always count.
+    #[arg(long, env = "SELVAGE_COUNT_ALLOWED")]
+    pub count_allowed: bool,
     /// Which log lines are written, as a tracing filter (`info`, `selvage_node_agent=debug`).
     #[arg(long, env = "SELVAGE_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -100,6 +103,12 @@ mod tests {
         let args = ["--node-name", "n", "--pod-interface", "cni0", "--pod-interface", "br0,br1"];
         assert_eq!(run(&args).unwrap().pod_interfaces, ["cni0", "br0", "br1"]);
         assert_eq!(run(&["--node-name", "n"]).unwrap().pod_interfaces, ["cni0"]);
+    }
+
+    #[test]
+    fn what_is_allowed_is_counted_when_asked_for() {
+        assert!(!run(&["--node-name", "n"]).unwrap().count_allowed);
+        assert!(run(&["--node-name", "n", "--count-allowed"]).unwrap().count_allowed);
     }
 
     #[test]

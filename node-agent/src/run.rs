@@ -122,5 +122,5 @@ fn settings(args: &RunArgs) -> Settings {
         args::UnknownPods::Closed => UnknownPods::Closed,
         args::UnknownPods::Open => UnknownPods::Open,
     };
-    Settings { unknown_pods, ..Settings::default() }
+    Settings { unknown_pods, count_allowed: args.count_allowed, ..Settings::default() }
 }

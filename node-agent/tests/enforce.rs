@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
@@ -15,12 +15,11 @@ use selvage_crds::conditions::reason;
 use selvage_nftables::netlink::{Change, Standing};
 use selvage_nftables::render::bridge;
 use selvage_nftables::transaction::Op;
-use selvage_node_agent::facts::cni::Attachment;
 use selvage_node_agent::facts::cni_dir::CniView;
 use selvage_node_agent::watch::groups;
 use selvage_node_agent::watch::policy::{PolicyView, Unreadable};
 use selvage_policy::compiled::{GroupId, GroupKind, Member};
-use support::{Bench, Shared, node_policy, pod, wanted};
+use support::{Bench, Shared, attachment, node_policy, wanted};
 use tokio::sync::watch;
 
 const G: GroupId = GroupId(1);
@@ -294,13 +293,7 @@ async fn a_loop_that_lost_its_kernel_ends_so_that_the_agent_starts_again() {
 #[tokio::test(start_paused = true)]
 async fn the_cni_result_places_a_pod_before_the_api_knows_its_address() {
     let bench = Bench::enforcing(&node_policy(&[("a", "1", "")], &[]), &[]).await;
-    let attachment = Attachment {
-        pod: pod("a"),
-        uid: Some("1".into()),
-        addresses: vec!["10.244.1.2".parse().unwrap()],
-        host_interfaces: vec!["cni0".into()],
-        written: SystemTime::UNIX_EPOCH,
-    };
+    let attachment = attachment("a", Some("1"), "10.244.1.2");
     bench.cni.send_replace(CniView { attachments: Some(vec![attachment]), unreadable: 0 });
     bench.settle().await;
     assert_eq!(bench.table(), Some(wanted(&node_policy(&[("a", "1", "10.244.1.2")], &[]), &[])));

@@ -11,10 +11,11 @@ use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::{Ownership, Settings as Table};
 use selvage_nftables::render::{Settings, bridge};
 use selvage_node_agent::enforce::kernel::Netlink;
+use selvage_node_agent::facts::cni_dir::CniView;
 use selvage_node_agent::facts::links::{self, NodeLinks};
-use selvage_policy::compiled::GroupId;
+use selvage_policy::compiled::{GroupId, NodePolicy};
 use support::netns::Netns;
-use support::{Bench, interfaces, node_policy, wanted};
+use support::{Bench, attachment, interfaces, node_policy, wanted};
 use tokio::sync::watch;
 
 const G: GroupId = GroupId(1);
@@ -238,5 +239,92 @@ fn a_table_of_ours_that_nobody_owns_is_replaced_by_an_owned_one() {
             }
             bench.stop().await;
         }
+    });
+}
+
+/// Opens a connection between two addresses, and waits until it is tracked.
+async fn connect(netns: &Netns, from: &str) {
+    let socket = std::net::UdpSocket::bind((from, 4000)).unwrap();
+    within("a tracked connection", async {
+        while !is_tracked(netns, from) {
+            socket.send_to(b"hello", ("127.0.0.1", 9)).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// Whether a connection from this address is tracked. A listing can miss entries while others change the table, which
+/// is one for all namespaces: several must agree that it is not there.
+fn is_tracked(netns: &Netns, from: &str) -> bool {
+    (0..5).any(|_| netns.exec("conntrack", &["-L", "-p", "udp"]).contains(&format!("src={from} ")))
+}
+
+/// Pods a and b have each a connection, the agent ends, b's address is another pod's when the next agent comes. An
+/// agent that knows nothing of owners is stood in for by taking the record out.
+fn hand_over(name: &str, record: bool) {
+    let netns = Netns::new(name);
+    netns.ip(&["address", "add", "10.244.1.2/32", "dev", "lo"]);
+    netns.ip(&["address", "add", "10.244.1.3/32", "dev", "lo"]);
+    let old = node_policy(&[("a", "1", "10.244.1.2"), ("b", "2", "10.244.1.3")], &[]);
+    let new = node_policy(&[("a", "1", "10.244.1.2"), ("heir", "3", "10.244.1.3")], &[]);
+    let ownership = if record { Ownership::Owned } else { Ownership::Plain };
+    netns.block_on(async || {
+        let run = async |policy: &NodePolicy| {
+            let mut bench = agent(ownership);
+            bench.know(&[]);
+            bench.publish(1, policy);
+            within("the policy to stand", bench.report.wait_for(|r| r.programmed.holds)).await.unwrap();
+            assert_eq!(in_kernel().as_ref(), Some(&wanted(policy, &[])));
+            bench.stop().await;
+        };
+        run(&old).await;
+        connect(&netns, "10.244.1.2").await;
+        connect(&netns, "10.244.1.3").await;
+        run(&old).await;
+        assert!(is_tracked(&netns, "10.244.1.2") && is_tracked(&netns, "10.244.1.3"), "a restart cuts none");
+        if !record {
+            netns.exec("nft", &["delete", "set", "inet", "selvage", "owners4"]);
+        }
+        run(&new).await;
+        assert!(is_tracked(&netns, "10.244.1.2"), "a pod that stays keeps its own");
+        assert_eq!(is_tracked(&netns, "10.244.1.3"), !record, "the heir's");
+    });
+}
+
+#[test]
+fn a_pod_does_not_inherit_connections_through_a_restart_of_the_agent() {
+    hand_over("heir", true);
+}
+
+#[test]
+fn without_the_record_of_owners_a_pod_inherits_connections() {
+    hand_over("heir-open", false);
+}
+
+#[test]
+fn a_reused_address_is_closed_in_the_kernel_while_the_api_server_is_away() {
+    let netns = Netns::new("reused");
+    netns.ip(&["address", "add", "10.244.1.3/32", "dev", "lo"]);
+    let old = node_policy(&[("a", "1", "10.244.1.2"), ("b", "2", "10.244.1.3")], &[]);
+    let kept = node_policy(&[("a", "1", "10.244.1.2")], &[]);
+    netns.block_on(async || {
+        let mut bench = agent(Ownership::Owned);
+        bench.know(&[]);
+        bench.publish(1, &old);
+        within("the policy to stand", bench.report.wait_for(|r| r.programmed.holds)).await.unwrap();
+        bench.stop().await;
+        connect(&netns, "10.244.1.3").await;
+
+        let bench = agent(Ownership::Owned);
+        let cni = vec![attachment("heir", Some("3"), "10.244.1.3")];
+        bench.cni.send_replace(CniView { attachments: Some(cni), unreadable: 0 });
+        within("the address to be closed", async {
+            while in_kernel().map(|table| table.sets) != Some(wanted(&kept, &[]).sets) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        assert!(!is_tracked(&netns, "10.244.1.3"));
     });
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use selvage_nftables::render::owners::Owner;
 use selvage_policy::compiled::{Endpoint, EndpointKey};
 
 use crate::facts::cni::Attachment;
@@ -30,18 +31,7 @@ pub fn place(
     interfaces: &BTreeSet<Arc<str>>,
     pod_interfaces: &BTreeSet<Arc<str>>,
 ) -> Placement {
-    let mut alive: Vec<&Attachment> =
-        cni.attachments.iter().flatten().filter(|a| is_alive(a, interfaces, pod_interfaces)).collect();
-    // The youngest first; the rest of the order is arbitrary but always the same.
-    alive.sort_by(|a, b| {
-        (b.written, &a.pod, &a.uid, &a.addresses).cmp(&(a.written, &b.pod, &b.uid, &b.addresses))
-    });
-    let mut claims: BTreeMap<IpAddr, &Attachment> = BTreeMap::new();
-    for attachment in &alive {
-        for address in &attachment.addresses {
-            claims.entry(*address).or_insert(attachment);
-        }
-    }
+    let claims = claims(cni, interfaces, pod_interfaces);
     let mut placement = Placement::default();
     let mut attached: BTreeSet<&EndpointKey> = BTreeSet::new();
     for (address, attachment) in &claims {
@@ -70,14 +60,43 @@ impl Placement {
         self.owners.insert(address, endpoint.uid.clone());
     }
 
-    /// Addresses that had an owner and have it no more: their connections must be forgotten.
-    pub fn lost(&self, after: &Self) -> BTreeSet<IpAddr> {
-        self.owners
-            .iter()
-            .filter(|(address, uid)| after.owners.get(address) != Some(uid))
-            .map(|(address, _)| *address)
-            .collect()
+    /// The owners as the table records them.
+    pub fn record(&self) -> BTreeMap<IpAddr, Owner> {
+        self.owners.iter().map(|(address, uid)| (*address, Owner::of(uid))).collect()
     }
+}
+
+/// The pods that the CNI plugin says have an address, where it says which pod of that name.
+pub fn holders(
+    cni: &CniView,
+    interfaces: &BTreeSet<Arc<str>>,
+    pod_interfaces: &BTreeSet<Arc<str>>,
+) -> BTreeMap<IpAddr, Owner> {
+    let claims = claims(cni, interfaces, pod_interfaces).into_iter();
+    claims
+        .filter_map(|(address, attachment)| Some((address, Owner::of(attachment.uid.as_deref()?))))
+        .collect()
+}
+
+/// The attachment that has an address: of those that are alive the youngest.
+fn claims<'a>(
+    cni: &'a CniView,
+    interfaces: &BTreeSet<Arc<str>>,
+    pod_interfaces: &BTreeSet<Arc<str>>,
+) -> BTreeMap<IpAddr, &'a Attachment> {
+    let mut alive: Vec<&Attachment> =
+        cni.attachments.iter().flatten().filter(|a| is_alive(a, interfaces, pod_interfaces)).collect();
+    // The youngest first; the rest of the order is arbitrary but always the same.
+    alive.sort_by(|a, b| {
+        (b.written, &a.pod, &a.uid, &a.addresses).cmp(&(a.written, &b.pod, &b.uid, &b.addresses))
+    });
+    let mut claims: BTreeMap<IpAddr, &Attachment> = BTreeMap::new();
+    for attachment in &alive {
+        for address in &attachment.addresses {
+            claims.entry(*address).or_insert(attachment);
+        }
+    }
+    claims
 }
 
 /// True unless every interface that the attachment had of its own is gone. Bridges are shared, so they say nothing.

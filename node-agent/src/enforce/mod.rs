@@ -14,8 +14,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvage_nftables::model::TableFamily;
+use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::Change;
+use selvage_nftables::render::owners::{self, Owner};
 use selvage_nftables::render::{LocalFacts, Rendered, Settings, bridge, closed, render};
 use selvage_nftables::transaction::Transaction;
 use selvage_policy::compiled::GroupId;
@@ -88,8 +89,8 @@ pub struct Enforcer<K> {
     decider: Decider,
     tables: Tables,
     placement: Placement,
-    /// Addresses that left their pods, and whose connections are not forgotten yet.
-    to_forget: BTreeSet<IpAddr>,
+    /// Whose connections the kernel may hold, as the table records it.
+    recorded: BTreeMap<IpAddr, Owner>,
     /// The table was committed at least once since the start.
     applied: bool,
     /// When the table must be read again.
@@ -118,7 +119,7 @@ impl<K: Kernel> Enforcer<K> {
             decider: Decider::default(),
             tables: Tables::default(),
             placement: Placement::default(),
-            to_forget: BTreeSet::new(),
+            recorded: BTreeMap::new(),
             applied: false,
             verify_at: now + VERIFY,
             verified_at: now,
@@ -168,9 +169,7 @@ impl<K: Kernel> Enforcer<K> {
             Decision::Wait(why) => {
                 views::replace(&self.outputs.ready, Err(why.to_owned()));
                 self.outputs.report.send_modify(|report| report.refuse(&policy));
-                // Nothing is read or written before something is known.
-                self.verify_at = now + VERIFY;
-                return held_until;
+                return self.wait(&cni, &links, held_until).await;
             }
             Decision::TearDown => self.tear_down().await.map(|()| Outcome::TornDown),
             Decision::Enforce(accepted) => self.enforce(&accepted, &groups, &cni, &links).await,
@@ -204,6 +203,20 @@ impl<K: Kernel> Enforcer<K> {
         Some(held_until.map_or(at, |held| held.min(at)))
     }
 
+    /// Nothing is written before something is known, but for what closes a reused address. Says when to look again.
+    async fn wait(&mut self, cni: &CniView, links: &NodeLinks, held: Option<Instant>) -> Option<Instant> {
+        let closed = self.close_reused(cni, links).await;
+        let now = Instant::now();
+        if closed.is_err() || self.verify_at <= now {
+            self.tables = Tables::default();
+            self.verify_at = now + VERIFY;
+        }
+        let Err(error) = closed else { return held };
+        tracing::error!(%error, "can't close the addresses that other pods have now; trying again");
+        let again = now + FOREIGN_RETRY;
+        Some(held.map_or(again, |held| held.min(again)))
+    }
+
     async fn enforce(
         &mut self,
         accepted: &Accepted,
@@ -221,17 +234,30 @@ impl<K: Kernel> Enforcer<K> {
                 .map(|(key, addresses)| (key.clone(), addresses.iter().copied().collect()))
                 .collect::<BTreeMap<_, _>>(),
         };
-        let rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
+        let mut rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
         self.read_if_due().await?;
-        let left = if self.applied { BTreeSet::new() } else { self.tables.inet.pod_addresses() };
-        let plan = self.tables.inet.plan(&rendered.ruleset, || closed(&facts, &self.settings))?;
-        let committed = !plan.transactions.is_empty();
-        self.commit(TableFamily::Inet, plan.transactions, Standing::Ours(plan.after)).await?;
-        self.to_forget.extend(self.placement.lost(&placement));
-        // An earlier agent's pods are known by their addresses alone.
-        self.to_forget.extend(left.into_iter().filter(|address| !placement.owners.contains_key(address)));
+        if !self.applied {
+            self.recorded = self.tables.inet.owners();
+        }
+        let owners = placement.record();
+        let changed =
+            |(address, old): &(&IpAddr, &Owner)| owners.get(*address).is_none_or(|new| !old.may_be(*new));
+        let lost: BTreeMap<IpAddr, Owner> =
+            self.recorded.iter().filter(changed).map(|(address, owner)| (*address, *owner)).collect();
+        // A hand-over is recorded once the connections are forgotten, so that an agent that ends in between leaves
+        // the next one to do it.
+        let mut kept = owners.clone();
+        kept.extend(&lost);
+        owners::record(&mut rendered.ruleset, &kept);
+        let mut committed = self.commit_ruleset(&rendered.ruleset, &facts).await?;
+        self.recorded = kept;
         self.placement = placement;
-        self.forget().await?;
+        if !lost.is_empty() {
+            self.forget(lost.into_keys().collect()).await?;
+            owners::record(&mut rendered.ruleset, &owners);
+            committed |= self.commit_ruleset(&rendered.ruleset, &facts).await?;
+            self.recorded = owners;
+        }
         let frames = bridge(&links.foreign_ports(&self.pod_interfaces));
         let plan = self.tables.bridge.plan(&frames, || frames.clone())?;
         self.commit(TableFamily::Bridge, plan.transactions, Standing::Ours(plan.after)).await?;
@@ -251,6 +277,42 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
+    /// Brings the kernel to this ruleset; false where it holds it already.
+    async fn commit_ruleset(&mut self, wanted: &Ruleset, facts: &LocalFacts) -> Result<bool, KernelError> {
+        let plan = self.tables.inet.plan(wanted, || closed(facts, &self.settings))?;
+        let changes = !plan.transactions.is_empty();
+        self.commit(TableFamily::Inet, plan.transactions, Standing::Ours(plan.after)).await?;
+        Ok(changes)
+    }
+
+    /// Before a first NodePolicy is known, an earlier agent's table judges. An address that it gave to one pod, and
+    /// that the CNI plugin has given to another since, is taken out of it: closed until its own policy comes.
+    async fn close_reused(&mut self, cni: &CniView, links: &NodeLinks) -> Result<(), KernelError> {
+        let holders = endpoints::holders(cni, &links.interfaces, &self.pod_interfaces);
+        if self.applied || holders.is_empty() {
+            return Ok(());
+        }
+        self.read_if_due().await?;
+        let mut owners = self.tables.inet.owners();
+        let reused = |(address, old): &(&IpAddr, &Owner)| {
+            holders.get(*address).is_some_and(|holder| !old.may_be(*holder))
+        };
+        let reused: BTreeSet<IpAddr> = owners.iter().filter(reused).map(|(address, _)| *address).collect();
+        let Some(standing) = self.tables.inet.changeable().filter(|_| !reused.is_empty()) else {
+            return Ok(());
+        };
+        tracing::info!(addresses = ?reused, "other pods have these addresses now; closing them until their policy comes");
+        let mut wanted = standing.clone();
+        owners::close(&mut wanted, &reused);
+        let facts = LocalFacts::default();
+        self.commit_ruleset(&wanted, &facts).await?;
+        self.forget(reused.clone()).await?;
+        owners.retain(|address, _| !reused.contains(address));
+        owners::record(&mut wanted, &owners);
+        self.commit_ruleset(&wanted, &facts).await?;
+        Ok(())
+    }
+
     async fn tear_down(&mut self) -> Result<(), KernelError> {
         self.read_if_due().await?;
         for family in Tables::FAMILIES {
@@ -258,6 +320,7 @@ impl<K: Kernel> Enforcer<K> {
             self.commit(family, plan.transactions, Standing::Absent).await?;
         }
         self.placement = Placement::default();
+        self.recorded.clear();
         self.applied = true;
         Ok(())
     }
@@ -313,15 +376,15 @@ impl<K: Kernel> Enforcer<K> {
         result
     }
 
-    /// Forgets the connections of addresses that left their pods; those of a failed call are kept for the next.
-    async fn forget(&mut self) -> Result<(), KernelError> {
-        if self.to_forget.is_empty() {
-            return Ok(());
-        }
-        let addresses = self.to_forget.clone();
+    /// Forgets the connections of addresses that left their pods.
+    async fn forget(&mut self, addresses: BTreeSet<IpAddr>) -> Result<(), KernelError> {
+        let count = addresses.len();
         let deleted = self.call(move |kernel| kernel.forget(&addresses)).await?;
-        let addresses = std::mem::take(&mut self.to_forget).len();
-        tracing::info!(addresses, connections = deleted, "forgot the connections of addresses that left");
+        tracing::info!(
+            addresses = count,
+            connections = deleted,
+            "forgot the connections of addresses that left"
+        );
         self.outputs.metrics.forgot(u64::try_from(deleted).unwrap_or_default());
         Ok(())
     }

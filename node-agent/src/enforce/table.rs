@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use selvage_nftables::diff::{self, Plan};
-use selvage_nftables::model::{Elements, Name, Ruleset, TableFamily};
+use selvage_nftables::model::{Name, Ruleset, TableFamily};
 use selvage_nftables::netlink::{self, Table};
+use selvage_nftables::render::owners::{self, Owner};
 use selvage_nftables::transaction::{Op, Transaction};
 use selvage_policy::compiled::NodePolicy;
 
@@ -50,8 +51,8 @@ pub(super) enum Standing {
     Ours(Ruleset),
     /// It holds just this, and must be adopted (or switched on) first.
     Adoptable(Ruleset),
-    /// It can only be replaced as a whole: it is nobody's, or can't be understood.
-    Replaceable,
+    /// It can only be replaced as a whole: it is nobody's, or can't be understood. With what could be read of it.
+    Replaceable(Ruleset),
 }
 
 impl Standing {
@@ -67,10 +68,10 @@ impl Standing {
                     *self = Self::Unknown;
                     return Err(KernelError::Foreign(port));
                 }
-                netlink::Standing::Unowned => Self::Replaceable,
+                netlink::Standing::Unowned => Self::Replaceable(table.ruleset),
                 netlink::Standing::Orphan | netlink::Standing::Ours if !table.unreadable.is_empty() => {
                     tracing::warn!(parts = ?table.unreadable, "the table holds what this agent can't read");
-                    Self::Replaceable
+                    Self::Replaceable(table.ruleset)
                 }
                 netlink::Standing::Orphan => Self::Adoptable(table.ruleset),
                 netlink::Standing::Ours if table.dormant => Self::Adoptable(table.ruleset),
@@ -107,7 +108,7 @@ impl Standing {
                 plan.transactions.insert(0, Transaction { ops: vec![Op::AddTable] });
                 plan
             }
-            Self::Replaceable => diff::replace(wanted),
+            Self::Replaceable(_) => diff::replace(wanted),
         })
     }
 
@@ -123,32 +124,23 @@ impl Standing {
         }
     }
 
-    /// Addresses of pods that the table knows.
-    pub(super) fn pod_addresses(&self) -> BTreeSet<IpAddr> {
+    /// Which pod each of the node's addresses belongs to, as the table says.
+    pub(super) fn owners(&self) -> BTreeMap<IpAddr, Owner> {
         match self {
-            Self::Ours(ruleset) | Self::Adoptable(ruleset) => pod_addresses(ruleset),
-            _ => BTreeSet::new(),
+            Self::Ours(ruleset) | Self::Adoptable(ruleset) | Self::Replaceable(ruleset) => {
+                owners::recorded(ruleset)
+            }
+            Self::Unknown | Self::Absent => BTreeMap::new(),
         }
     }
-}
 
-/// Addresses in the renderer's sets of the node's own pods.
-fn pod_addresses(ruleset: &Ruleset) -> BTreeSet<IpAddr> {
-    let own = ruleset.sets.iter().filter(|(name, _)| {
-        // A set that grew has a generation behind a dot.
-        let base = name.split_once('.').map_or(&***name, |(base, _)| base);
-        matches!(base, "own4" | "own6")
-    });
-    own.filter_map(|(_, set)| match &set.elements {
-        Elements::Points(points) => Some(points),
-        _ => None,
-    })
-    .flatten()
-    .filter_map(|key| {
-        let v4 = <[u8; 4]>::try_from(key.as_bytes()).map(IpAddr::from);
-        v4.or_else(|_| <[u8; 16]>::try_from(key.as_bytes()).map(IpAddr::from)).ok()
-    })
-    .collect()
+    /// What the table holds, where it can be changed in place.
+    pub(super) fn changeable(&self) -> Option<&Ruleset> {
+        match self {
+            Self::Ours(ruleset) | Self::Adoptable(ruleset) => Some(ruleset),
+            Self::Unknown | Self::Absent | Self::Replaceable(_) => None,
+        }
+    }
 }
 
 /// A few names of what differs, for the log.

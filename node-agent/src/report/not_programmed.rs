@@ -18,12 +18,13 @@ pub(super) fn list(
 ) -> Vec<NotProgrammed> {
     let mut found: BTreeMap<&PolicyKey, (&'static str, String)> = BTreeMap::new();
     for problem in problems {
-        let Some(key) = problem.policy() else { continue };
         let reason = match problem {
             Problem::GroupIncomplete { .. } => reason::GROUP_INCOMPLETE,
             _ => reason::UNREADABLE,
         };
-        found.entry(key).or_insert((reason, problem.to_string()));
+        for key in concerned(policy, problem) {
+            found.entry(key).or_insert((reason, problem.to_string()));
+        }
     }
     for (group, slice, error) in unreadable_slices(policy, groups) {
         for (key, rules) in &policy.policies {
@@ -41,6 +42,31 @@ pub(super) fn list(
             message: message.chars().take(1024).collect(),
         })
         .collect()
+}
+
+/// The policies that are not enforced as meant. Where an endpoint is closed these are all that select it; where it
+/// can't be told which do, all that there are.
+fn concerned<'a>(policy: &'a NodePolicy, problem: &'a Problem) -> BTreeSet<&'a PolicyKey> {
+    let profile = match problem {
+        Problem::GroupIncomplete { policy, .. }
+        | Problem::GroupKind { policy, .. }
+        | Problem::PolicyMissing { policy } => return [policy].into(),
+        Problem::TooManyTiers { profile } => policy.profiles.get(profile),
+        Problem::ProfileMissing { endpoint }
+        | Problem::AddressUnusable { endpoint, .. }
+        | Problem::AddressShared { endpoint, .. } => {
+            let endpoint = policy.endpoints.get(endpoint);
+            endpoint.and_then(|endpoint| policy.profiles.get(&endpoint.profile))
+        }
+        Problem::InterfaceName { .. } => None,
+    };
+    match profile {
+        Some(profile) => {
+            let steps = profile.ingress.iter().chain(&profile.egress);
+            steps.flat_map(|step| &step.policies).collect()
+        }
+        None => policy.policies.keys().collect(),
+    }
 }
 
 /// Unreadable slices (group, object name, error) of groups that the policy names.
@@ -65,3 +91,6 @@ fn names(rule: &Rule, group: GroupId) -> bool {
             .flatten()
             .any(|service| matches!(service, Service::Group { group: g, .. } if *g == group))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,16 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use selvage_nftables::fake::Fake;
 use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::{Change, Standing, Table};
+use selvage_nftables::render::owners::{self, Owner};
 use selvage_nftables::render::{LocalFacts, Settings, render};
 use selvage_nftables::transaction::Transaction;
 use selvage_node_agent::admin::Readiness;
 use selvage_node_agent::enforce::kernel::{Kernel, KernelError};
 use selvage_node_agent::enforce::{Enforcer, Inputs, Outputs};
+use selvage_node_agent::facts::cni::Attachment;
 use selvage_node_agent::facts::cni_dir::CniView;
 use selvage_node_agent::facts::links::NodeLinks;
 use selvage_node_agent::metrics::Metrics;
@@ -254,11 +256,30 @@ pub fn wanted(policy: &NodePolicy, groups: &[(GroupId, &[&str])]) -> Ruleset {
         pod_interfaces: interfaces(),
         addresses: addresses.map(|(key, e)| (key.clone(), e.addresses.iter().copied().collect())).collect(),
     };
-    render(policy, &members(groups), &facts, &Settings::default()).ruleset
+    let mut ruleset = render(policy, &members(groups), &facts, &Settings::default()).ruleset;
+    owners::record(&mut ruleset, &owners_in(policy));
+    ruleset
+}
+
+/// Who owns the addresses that the API tells.
+pub fn owners_in(policy: &NodePolicy) -> BTreeMap<IpAddr, Owner> {
+    let each = policy.endpoints.values();
+    each.flat_map(|e| e.addresses.iter().map(|address| (*address, Owner::of(&e.uid)))).collect()
 }
 
 pub fn pod(name: &str) -> EndpointKey {
     EndpointKey { namespace: "shop".into(), name: name.into() }
+}
+
+/// What the CNI plugin told of a pod.
+pub fn attachment(name: &str, uid: Option<&str>, address: &str) -> Attachment {
+    Attachment {
+        pod: pod(name),
+        uid: uid.map(Into::into),
+        addresses: vec![address.parse().unwrap()],
+        host_interfaces: vec!["cni0".into()],
+        written: SystemTime::UNIX_EPOCH,
+    }
 }
 
 /// A node whose pods (name, uid, address) allow ingress from the groups alone.

@@ -26,6 +26,7 @@ const MANY: &[&str] = &[
     "agent.podInterfaces={cni0,br-pods}",
     "agent.cniResultsDir=/var/lib/other/results",
     "agent.unknownPods=open",
+    "agent.countAllowed=true",
     "agent.maxUnavailable=1",
     "agent.resources.limits.memory=1Gi",
     "agent.podAnnotations.note=one",
@@ -59,6 +60,16 @@ fn pods_have_no_right_that_they_do_not_need(#[case] values: &[&str]) {
         assert_eq!(security["runAsUser"], user, "{name}");
         assert_eq!(security["runAsNonRoot"], if agent { json!(null) } else { json!(true) }, "{name}");
     }
+}
+
+#[rstest]
+#[case(&[], false)]
+#[case(MANY, true)]
+fn what_is_allowed_is_counted_when_asked_for(#[case] values: &[&str], #[case] counted: bool) {
+    let render = Render::of(values);
+    let container = render.container("selvage-agent");
+    let args = container["args"].as_array().unwrap();
+    assert_eq!(args.contains(&json!("--count-allowed")), counted, "{args:?}");
 }
 
 #[rstest]

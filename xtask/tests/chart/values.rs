@@ -9,6 +9,7 @@ use crate::render::{ROOT, try_render};
 
 #[rstest]
 #[case("agent.unknownPods=ajar", "at '/agent/unknownPods': value must be one of 'closed', 'open'")]
+#[case("agent.countAllowed=yes", "at '/agent/countAllowed': got string, want boolean")]
 #[case("agent.privileged=true", "at '/agent': additional properties 'privileged' not allowed")]
 #[case("nonsense=1", "additional properties 'nonsense' not allowed")]
 #[case("operator.replicas=many", "at '/operator/replicas': got string, want integer")]

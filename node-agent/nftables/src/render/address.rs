@@ -172,7 +172,7 @@ fn covers_all(set: &Set) -> bool {
 }
 
 /// A hash set where all are single addresses, else an interval set of merged ranges.
-fn address_set(nets: impl Iterator<Item = IpNet>, family: Family) -> Set {
+pub(super) fn address_set(nets: impl Iterator<Item = IpNet>, family: Family) -> Set {
     let nets: Vec<IpNet> = nets.collect();
     let part = vec![address_part(family)];
     if nets.iter().all(|net| net.prefix_len() == net.max_prefix_len()) {

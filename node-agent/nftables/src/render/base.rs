@@ -31,6 +31,10 @@ pub(super) mod names {
         format!("own-pairs{}", family_digit(family)).into()
     }
 
+    pub(in super::super) fn owners(family: Family) -> Name {
+        format!("owners{}", family_digit(family)).into()
+    }
+
     pub(in super::super) fn map(direction: Direction, family: Family) -> Name {
         format!("{direction}{}", family_digit(family)).into()
     }

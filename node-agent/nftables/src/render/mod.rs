@@ -7,6 +7,8 @@ mod address;
 mod base;
 mod bridge;
 mod expr;
+mod masquerade;
+pub mod owners;
 mod ports;
 mod profile;
 mod rule;
@@ -141,8 +143,10 @@ pub enum Problem {
         /// The address.
         address: IpAddr,
     },
-    /// An address that two endpoints claim: closed, as it has no identity.
+    /// An address that another endpoint claims, too: closed, as it has no identity.
     AddressShared {
+        /// One of the endpoints.
+        endpoint: EndpointKey,
         /// The address.
         address: IpAddr,
     },
@@ -162,23 +166,14 @@ impl Default for Settings {
     }
 }
 
-impl Problem {
-    /// The policy that is not enforced as meant, where it is about one.
-    pub fn policy(&self) -> Option<&PolicyKey> {
-        match self {
-            Self::GroupIncomplete { policy, .. }
-            | Self::GroupKind { policy, .. }
-            | Self::PolicyMissing { policy } => Some(policy),
-            _ => None,
-        }
-    }
-}
-
 /// The ruleset for a node policy.
 pub fn render(policy: &NodePolicy, groups: &Groups, facts: &LocalFacts, settings: &Settings) -> Rendered {
     let mut output = Rendered::default();
     profile::render(policy, groups, facts, settings, &mut output);
     base::render(facts, settings, &mut output);
+    if let Some(wanted) = &policy.masquerade {
+        masquerade::render(wanted, &mut output);
+    }
     output.drop_unused_sets();
     output
 }
@@ -242,7 +237,9 @@ impl fmt::Display for Problem {
             Self::AddressUnusable { endpoint, address } => {
                 write!(f, "{endpoint}: {address} can't be a pod's address")
             }
-            Self::AddressShared { address } => write!(f, "{address}: claimed by two pods"),
+            Self::AddressShared { endpoint, address } => {
+                write!(f, "{endpoint}: another pod claims {address}, too")
+            }
             Self::InterfaceName { name } => write!(f, "{name:?} can't be an interface's name"),
         }
     }

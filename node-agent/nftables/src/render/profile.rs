@@ -29,23 +29,23 @@ pub(super) fn render(
         Renderer { policy, settings, sets: GroupSets::new(groups), output, tops: BTreeMap::new() };
     let mut verdicts: BTreeMap<IpAddr, [Verdict; 2]> = BTreeMap::new();
     let mut pairs: BTreeSet<(IpAddr, IpAddr)> = BTreeSet::new();
-    let mut shared: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut claims: BTreeMap<IpAddr, Vec<&EndpointKey>> = BTreeMap::new();
     for (endpoint, wanted) in &policy.endpoints {
         let addresses = usable(endpoint, facts, renderer.output);
         let tops = [Direction::Ingress, Direction::Egress]
             .map(|direction| renderer.top(endpoint, wanted.profile, direction));
         for address in &addresses {
-            if verdicts.insert(*address, tops.clone()).is_some() {
-                shared.insert(*address);
-            }
+            verdicts.insert(*address, tops.clone());
+            claims.entry(*address).or_default().push(endpoint);
             let same_family = addresses.iter().filter(|other| family_of(**other) == family_of(*address));
             pairs.extend(same_family.map(|other| (*address, *other)));
         }
     }
-    for address in shared {
+    for (address, endpoints) in claims.into_iter().filter(|(_, endpoints)| endpoints.len() > 1) {
         pairs.retain(|(a, b)| *a != address && *b != address);
         verdicts.insert(address, [Verdict::Drop, Verdict::Drop]);
-        renderer.output.problems.insert(Problem::AddressShared { address });
+        let shared = endpoints.into_iter().cloned();
+        renderer.output.problems.extend(shared.map(|endpoint| Problem::AddressShared { endpoint, address }));
     }
     for family in [Family::V4, Family::V6] {
         dispatch(family, &verdicts, &pairs, renderer.output);

@@ -14,11 +14,14 @@ use thiserror::Error;
 pub use packet::{Conntrack, Packet, Routing, Transport};
 
 use crate::model::{
-    Chain, CmpOp, CtKey, Elements, Expr, Hook, Key, MetaKey, Name, PayloadBase, Reg, Ruleset, Verdict,
+    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, MetaKey, Name, PayloadBase, Reg, Ruleset,
+    Verdict,
 };
 
 /// NF_IP_PRI_CONNTRACK: below it nothing is known of the connection.
 const CONNTRACK_PRIORITY: i32 = -200;
+/// NF_CT_STATE_BIT of new.
+const NEW: u32 = 8;
 /// NFT_JUMP_STACK_SIZE.
 const STACK: usize = 16;
 
@@ -33,6 +36,8 @@ pub struct Trace {
     pub steps: Vec<Step>,
     /// Rules that noted the packet.
     pub logged: Vec<Arc<str>>,
+    /// The packet gets the address of the interface that it leaves by.
+    pub masqueraded: bool,
 }
 
 /// One rule that gave a verdict.
@@ -94,11 +99,14 @@ pub enum TraceError {
 
 /// Follows a packet through all hooks on its way.
 pub fn trace(ruleset: &Ruleset, packet: &Packet) -> Result<Trace, TraceError> {
-    let mut trace = Trace { accepted: true, decided_by: None, steps: Vec::new(), logged: Vec::new() };
+    let mut trace =
+        Trace { accepted: true, decided_by: None, steps: Vec::new(), logged: Vec::new(), masqueraded: false };
     for hook in packet.hooks() {
         let mut bases: BTreeMap<(i32, &Name), &Chain> = BTreeMap::new();
         for (name, chain) in &ruleset.chains {
-            if let Some(base) = chain.base.filter(|base| base.hook == *hook) {
+            // Address translation asks its chains for the first packet of a connection alone.
+            let asked = |kind| kind != ChainKind::Nat || packet.conntrack.state & NEW != 0;
+            if let Some(base) = chain.base.filter(|base| base.hook == *hook && asked(base.kind)) {
                 bases.insert((base.priority, name), chain);
             }
         }
@@ -247,7 +255,12 @@ impl Run<'_> {
                     true
                 }
                 // A single packet is never over a limit.
-                Expr::Counter | Expr::Limit { .. } | Expr::Masquerade => true,
+                Expr::Counter | Expr::Limit { .. } => true,
+                // Ends the chain (`nf_nat_setup_info` gives NF_ACCEPT).
+                Expr::Masquerade => {
+                    self.trace.masqueraded = true;
+                    return Ok(Outcome::Verdict(Verdict::Accept));
+                }
             };
             if !holds {
                 return Ok(Outcome::Broke);

@@ -98,15 +98,3 @@ fn the_younger_of_two_has_the_address() {
         assert_eq!(owners(&endpoints, Some(cni)), [owner]);
     }
 }
-
-#[test]
-fn addresses_that_leave_or_change_hands_are_lost() {
-    let owned = |list: &[(&str, &str)]| Placement {
-        addresses: BTreeMap::new(),
-        owners: list.iter().map(|(a, uid)| (ip(a), Arc::from(*uid))).collect(),
-    };
-    let before = owned(&[("10.0.0.1", "1"), ("10.0.0.2", "2"), ("10.0.0.3", "3")]);
-    let after = owned(&[("10.0.0.1", "1"), ("10.0.0.2", "9"), ("10.0.0.4", "4")]);
-    assert_eq!(before.lost(&after), [ip("10.0.0.2"), ip("10.0.0.3")].into_iter().collect());
-    assert!(Placement::default().lost(&after).is_empty());
-}
