@@ -9,6 +9,9 @@ pub const PROGRAMMED: &str = "Programmed";
 /// The agent works and its node is fit to enforce policy.
 pub const READY: &str = "Ready";
 
+/// The object was deleted, and can't go yet.
+pub const DELETION_HELD: &str = "DeletionHeld";
+
 /// Reasons, which are constants: they are what alerts and tests match on.
 pub mod reason {
     /// Accepted: all of it is understood.
@@ -17,10 +20,20 @@ pub mod reason {
     pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     /// Accepted is False: nothing of the object can be enforced.
     pub const INVALID: &str = "Invalid";
+    /// Accepted is False: the policy names a tier that does not exist, so it is not enforced.
+    pub const TIER_NOT_FOUND: &str = "TierNotFound";
+    /// Accepted is False: the pool overlaps an older one, so it is not used.
+    pub const OVERLAP: &str = "Overlap";
+    /// DeletionHeld: policies use the object.
+    pub const IN_USE: &str = "InUse";
     /// Programmed: on every node concerned, or on the agent's node.
     pub const PROGRAMMED: &str = "Programmed";
     /// Programmed: no node has an endpoint that is concerned.
     pub const NO_ENDPOINTS: &str = "NoEndpoints";
+    /// Programmed: no policy uses the set.
+    pub const NO_POLICIES: &str = "NoPolicies";
+    /// Programmed: no node has to do anything for the pool.
+    pub const NO_NODES: &str = "NoNodes";
     /// Programmed is False: nodes have not reported it yet.
     pub const PENDING: &str = "Pending";
     /// Programmed is False: nodes reported that they could not.

@@ -5,6 +5,35 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
+pub mod cel;
+mod items;
+
+pub use items::{declared, directions, net, ports};
+
+/// Limits of lists and text, such that checking an object at its limits stays within what the API server allows.
+pub mod limit {
+    /// Characters of a selector.
+    pub const SELECTOR: usize = 1024;
+    /// Rules of a policy in one direction.
+    pub const RULES: usize = 512;
+    /// Networks in one list of a rule. More of them are a set.
+    pub const NETS: usize = 1024;
+    /// Networks in a set; etcd ends before.
+    pub const SET: usize = 65_536;
+    /// Characters of a network.
+    pub const NET: usize = 49;
+    /// Ports in one list of a rule.
+    pub const PORTS: usize = 256;
+    /// Characters of a port: RFC 6335 gives names 15.
+    pub const PORT: usize = 15;
+    /// Names in one list of a rule.
+    pub const NAMES: usize = 1024;
+    /// Characters of a tier's name.
+    pub const TIER: usize = 63;
+    /// Entries of a list that is refused anyway.
+    pub const REFUSED: usize = 256;
+}
+
 /// Patterns of text fields. They refuse what can't be meant; [`crate::codec`] checks the rest.
 pub mod pattern {
     /// 128 bits in hexadecimal.
@@ -21,6 +50,12 @@ pub mod pattern {
     pub const PORTS: &str = "^[0-9]{1,5}(-[0-9]{1,5})?$";
     /// An address family.
     pub const FAMILY: &str = "^IPv[46]$";
+    /// A DNS label: the name of a tier, a namespace or a Service.
+    pub const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    /// A DNS subdomain: the name of most objects.
+    pub const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    /// A port as text: a number, a range, or a name with a letter in it (RFC 6335).
+    pub const PORT: &str = "^([1-9][0-9]{0,4}(:[1-9][0-9]{0,4})?|([0-9]-?)*[a-z](-?[a-z0-9])*)$";
     /// A natural number.
     pub const DECIMAL: &str = "^[0-9]{0,39}$";
 }
@@ -29,9 +64,14 @@ pub mod pattern {
 pub fn all() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
         crate::AddressGroup::crd(),
+        crate::GlobalNetworkPolicy::crd(),
+        crate::GlobalNetworkSet::crd(),
         crate::IPPool::crd(),
         crate::NetworkPolicyStatus::crd(),
+        crate::NetworkSet::crd(),
         crate::NodePolicy::crd(),
+        crate::SelvageNetworkPolicy::crd(),
+        crate::Tier::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
@@ -45,10 +85,10 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     definitions
 }
 
-/// Makes every list atomic in so many words, and drops the formats of Rust's integers, which Kubernetes does not know
-/// and warns about; their bounds stay.
+/// Makes every list atomic in so many words, and drops the formats of Rust's numbers, which Kubernetes does not know and
+/// warns about, or which say nothing; their bounds stay.
 fn finish(schema: &mut JSONSchemaProps) {
-    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint") || format == "double") {
         schema.format = None;
     }
     if schema.type_.as_deref() == Some("array") && schema.x_kubernetes_list_type.is_none() {
