@@ -4,18 +4,30 @@
 //! the field; it never becomes an error that loses the rest of the object.
 
 mod cidr;
+mod closed;
+mod cluster_policy;
 mod endpoint_slice;
 mod label_selector;
 mod network_policy;
+mod network_set;
 mod objects;
+mod ours;
+mod pool;
 mod port;
 mod result;
+mod selector;
+mod tier;
 
 pub use cidr::{address, block};
+pub use cluster_policy::cluster_network_policy;
 pub use endpoint_slice::endpoint_slice;
 pub use network_policy::network_policy;
+pub use network_set::{global_network_set, network_set};
 pub use objects::{labels, namespace, node, object_key, pod, pod_key, service_account};
+pub use ours::{global_network_policy, selvage_network_policy};
+pub use pool::ip_pool;
 pub use result::{Converted, Read, unreadable};
+pub use tier::tier;
 
 use std::fmt;
 

@@ -103,8 +103,11 @@ fn a_service_account() {
     assert_eq!(object_key(&ObjectMeta::default()), None);
 }
 
-/// The addresses and ports of a slice that says this.
-fn backends(change: fn(&mut Value)) -> Option<(Vec<String>, Vec<(u8, u16)>)> {
+/// Addresses, and protocols with ports.
+type Said = (Vec<String>, Vec<(u8, u16)>);
+
+/// What a slice with this change says.
+fn backends(change: fn(&mut Value)) -> Option<Said> {
     let mut object = json!({
         "metadata": { "namespace": "ns", "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
         "addressType": "IPv4",
