@@ -6,6 +6,7 @@
 
 mod kinds;
 mod relist;
+mod retry;
 mod seen;
 
 pub use kinds::{Context, Kind, Update, Watched};
@@ -20,6 +21,8 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
+
+use retry::Retry;
 
 /// How many events are taken together when they come faster than they are worked on.
 const CHUNK: usize = 512;
@@ -61,7 +64,7 @@ pub async fn watch<W: Watched>(
     messages: mpsc::Sender<Message>,
 ) {
     let api: Api<W::Wire> = W::api(client, &context.namespace);
-    let start = || watcher(api.clone(), Config::default().timeout(WATCH_SECONDS)).default_backoff();
+    let start = || watcher(api.clone(), Config::default().timeout(WATCH_SECONDS)).backoff(Retry::default());
     run::<W, _>(start, context, relist, messages).await;
 }
 
