@@ -1,12 +1,13 @@
 //! The user's first hour: the manifests in `e2e/walkthrough`, step by step, with real packets.
 
 use std::net::IpAddr;
+use std::thread;
 
 use anyhow::Context;
 use selvage_e2e::{Cluster, Node};
 
 use crate::pods::{self, Namespaces, Pod};
-use crate::probe::{From, Seen, Way, probe, probe_until};
+use crate::probe::{From, Seen, Way, probe_until};
 use crate::status;
 use crate::table::Table;
 
@@ -49,6 +50,9 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Namespace and name of a client, the server it tries, how, and what should come of it.
+type Attempt = (&'static str, &'static str, &'static str, Way, Seen);
+
 /// Who takes part.
 struct Walk<'a> {
     cluster: &'a Cluster,
@@ -89,58 +93,82 @@ impl<'a> Walk<'a> {
     }
 
     fn nothing(&mut self) -> anyhow::Result<()> {
-        for client in [DEV, PROD] {
-            self.see("1", client, LET_IN, "dev", Way::Tcp(80), Seen::Answered)?;
-            self.see("1", client, KEPT_OUT, "prod", Way::Tcp(80), Seen::Answered)?;
-        }
-        Ok(())
+        let seen = |client, name, to| (client, name, to, Way::Tcp(80), Seen::Answered);
+        let dev = [DEV, PROD].map(|client| seen(client, LET_IN, "dev"));
+        let prod = [DEV, PROD].map(|client| seen(client, KEPT_OUT, "prod"));
+        self.see("1", &[dev, prod].concat())
     }
 
     fn deny_ingress(&mut self) -> anyhow::Result<()> {
         self.apply("2", DEV, "deny-ingress", DENY_INGRESS)?;
-        for client in [DEV, PROD] {
-            self.see("2", client, LET_IN, "dev", Way::Tcp(80), Seen::TimedOut)?;
-            self.see("2", client, KEPT_OUT, "dev", Way::Tcp(80), Seen::TimedOut)?;
-        }
-        self.see("2", DEV, LET_IN, "prod", Way::Tcp(80), Seen::Answered)
+        let denied = |client, name| (client, name, "dev", Way::Tcp(80), Seen::TimedOut);
+        self.see(
+            "2",
+            &[
+                denied(DEV, LET_IN),
+                denied(DEV, KEPT_OUT),
+                denied(PROD, LET_IN),
+                denied(PROD, KEPT_OUT),
+                (DEV, LET_IN, "prod", Way::Tcp(80), Seen::Answered),
+            ],
+        )
     }
 
     fn allow_all_ingress(&mut self) -> anyhow::Result<()> {
         self.apply("3", DEV, "deny-ingress", ALLOW_ALL_INGRESS)?;
-        self.see("3", PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered)?;
-        self.see("3", PROD, KEPT_OUT, "dev", Way::Tcp(81), Seen::Refused)
+        self.see(
+            "3",
+            &[
+                (PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered),
+                (PROD, KEPT_OUT, "dev", Way::Tcp(81), Seen::Refused),
+            ],
+        )
     }
 
     fn allow_port_80(&mut self) -> anyhow::Result<()> {
         self.apply("4", DEV, "deny-ingress", DENY_INGRESS)?;
         self.cluster.kubectl_ok(&["label", "pod", "--namespace", DEV, SERVER, "app=linuxea.com"])?;
         self.apply("4", DEV, "allow-ingress", &self.adapted(ALLOW_80))?;
-        self.see("4", PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered)?;
-        self.see("4", PROD, KEPT_OUT, "dev", Way::Tcp(80), Seen::TimedOut)?;
-        self.see("4", PROD, LET_IN, "dev", Way::Tcp(81), Seen::TimedOut)
+        self.see(
+            "4",
+            &[
+                (PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered),
+                (PROD, KEPT_OUT, "dev", Way::Tcp(80), Seen::TimedOut),
+                (PROD, LET_IN, "dev", Way::Tcp(81), Seen::TimedOut),
+            ],
+        )
     }
 
     fn allow_port_80_81(&mut self) -> anyhow::Result<()> {
         self.apply("5", DEV, "allow-ingress", &self.adapted(ALLOW_80_81))?;
-        self.see("5", PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered)?;
-        self.see("5", PROD, LET_IN, "dev", Way::Tcp(81), Seen::Refused)?;
-        self.see("5", PROD, KEPT_OUT, "dev", Way::Tcp(81), Seen::TimedOut)
+        self.see(
+            "5",
+            &[
+                (PROD, LET_IN, "dev", Way::Tcp(80), Seen::Answered),
+                (PROD, LET_IN, "dev", Way::Tcp(81), Seen::Refused),
+                (PROD, KEPT_OUT, "dev", Way::Tcp(81), Seen::TimedOut),
+            ],
+        )
     }
 
     fn deny_egress(&mut self) -> anyhow::Result<()> {
         self.apply("6", PROD, "deny-egress", DENY_EGRESS)?;
-        self.see("6", PROD, LET_IN, "dev", Way::Ping, Seen::TimedOut)?;
-        self.see("6", PROD, LET_IN, "dev", Way::Tcp(80), Seen::TimedOut)?;
-        // Nothing but the source's own egress stops this one: prod has no ingress policy.
-        self.see("6", PROD, LET_IN, "prod", Way::Ping, Seen::TimedOut)?;
-        self.see("6", PROD, KEPT_OUT, "prod", Way::Tcp(80), Seen::TimedOut)?;
-        self.see("6", DEV, KEPT_OUT, "prod", Way::Tcp(80), Seen::Answered)
+        self.see(
+            "6",
+            &[
+                (PROD, LET_IN, "dev", Way::Ping, Seen::TimedOut),
+                (PROD, LET_IN, "dev", Way::Tcp(80), Seen::TimedOut),
+                // Nothing but the source's own egress stops this one: prod has no ingress policy.
+                (PROD, LET_IN, "prod", Way::Ping, Seen::TimedOut),
+                (PROD, KEPT_OUT, "prod", Way::Tcp(80), Seen::TimedOut),
+                (DEV, KEPT_OUT, "prod", Way::Tcp(80), Seen::Answered),
+            ],
+        )
     }
 
     fn allow_all_egress(&mut self) -> anyhow::Result<()> {
         self.apply("7", PROD, "deny-egress", ALLOW_ALL_EGRESS)?;
-        self.see("7", PROD, LET_IN, "prod", Way::Ping, Seen::Answered)?;
-        self.see("7", PROD, KEPT_OUT, "prod", Way::Ping, Seen::Answered)
+        self.see("7", &[LET_IN, KEPT_OUT].map(|name| (PROD, name, "prod", Way::Ping, Seen::Answered)))
     }
 
     fn delete_everything(&mut self) -> anyhow::Result<()> {
@@ -148,18 +176,16 @@ impl<'a> Walk<'a> {
             self.cluster.kubectl_ok(&["delete", "networkpolicy", "--namespace", namespace, policy])?;
             status::gone(self.cluster, namespace, policy)?;
         }
-        for (namespace, client, to, way) in [
-            (DEV, LET_IN, "dev", Way::Tcp(80)),
-            (PROD, KEPT_OUT, "dev", Way::Tcp(80)),
-            (DEV, KEPT_OUT, "prod", Way::Tcp(80)),
-            (PROD, LET_IN, "dev", Way::Ping),
-        ] {
-            let to_address = self.address(to)?;
-            let from = From::Pod(namespace, client);
-            let seen = probe_until(self.cluster, &from, to_address, way, Seen::Answered, DELETION)?;
-            self.row("8", namespace, client, to, way, Seen::Answered, seen);
-        }
-        Ok(())
+        self.see_within(
+            "8",
+            DELETION,
+            &[
+                (DEV, LET_IN, "dev", Way::Tcp(80), Seen::Answered),
+                (PROD, KEPT_OUT, "dev", Way::Tcp(80), Seen::Answered),
+                (DEV, KEPT_OUT, "prod", Way::Tcp(80), Seen::Answered),
+                (PROD, LET_IN, "dev", Way::Ping, Seen::Answered),
+            ],
+        )
     }
 
     /// Applies a manifest, and has the provider's status say that it stands on all nodes.
@@ -172,33 +198,32 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn see(
-        &mut self,
-        step: &str,
-        namespace: &str,
-        client: &str,
-        to: &str,
-        way: Way,
-        expected: Seen,
-    ) -> anyhow::Result<()> {
-        let seen = probe(self.cluster, &From::Pod(namespace, client), self.address(to)?, way)?;
-        self.row(step, namespace, client, to, way, expected, seen);
-        Ok(())
+    /// All at once, one attempt each: the status said that the policy stands.
+    fn see(&mut self, step: &str, attempts: &[Attempt]) -> anyhow::Result<()> {
+        self.see_within(step, 0, attempts)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a row has that many columns")]
-    fn row(
-        &mut self,
-        step: &str,
-        namespace: &str,
-        client: &str,
-        to: &str,
-        way: Way,
-        expected: Seen,
-        seen: Seen,
-    ) {
-        let what = format!("{namespace}/{client} -> {to}, {way}");
-        self.table.row(step, &what, expected.word(), seen.word());
+    /// As [`Walk::see`], each tried for some seconds until it is as expected.
+    fn see_within(&mut self, step: &str, seconds: u64, attempts: &[Attempt]) -> anyhow::Result<()> {
+        let walk = &*self;
+        let seen: Vec<anyhow::Result<Seen>> = thread::scope(|scope| {
+            let start = |(namespace, client, to, way, expected): Attempt| {
+                scope.spawn(move || {
+                    let from = From::Pod(namespace, client);
+                    probe_until(walk.cluster, &from, walk.address(to)?, way, expected, seconds)
+                })
+            };
+            let running: Vec<_> = attempts.iter().copied().map(start).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a probe panicked")))
+            };
+            running.into_iter().map(join).collect()
+        });
+        for ((namespace, client, to, way, expected), seen) in attempts.iter().zip(seen) {
+            let what = format!("{namespace}/{client} -> {to}, {way}");
+            self.table.row(step, &what, expected.word(), seen?.word());
+        }
+        Ok(())
     }
 
     fn address(&self, to: &str) -> anyhow::Result<IpAddr> {
