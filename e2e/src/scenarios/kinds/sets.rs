@@ -51,7 +51,7 @@ impl World<'_> {
         Ok(selvage_e2e::wait_for("the set to be unused", 30, || {
             let words = ["get", kind, "--namespace", namespace, name];
             let seen = self.cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
-            let users = seen["status"]["policies"].as_u64().unwrap_or_default();
+            let users = seen["status"]["policies"]["count"].as_u64().unwrap_or_default();
             if users == 0 { Ok(()) } else { Err(seen["status"].to_string()) }
         })?)
     }
