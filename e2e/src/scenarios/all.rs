@@ -1,6 +1,7 @@
 //! Everything, on beds of its own: what `make test` runs.
 
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -32,20 +33,27 @@ impl Backends {
     }
 }
 
+/// What runs on a bed.
+struct Plan {
+    /// With the upstream suite beside them, which waits more than it works.
+    beside_upstream: &'static [Scenario],
+    /// After that, each with the bed for itself.
+    alone: &'static [Scenario],
+}
+
 /// On VXLAN everything; on host-gw what depends on the way that packets take.
-fn scenarios(backend: Backend) -> &'static [Scenario] {
+fn plan(backend: Backend) -> Plan {
     match backend {
-        Backend::Vxlan => &[
-            Scenario::Walkthrough,
-            Scenario::Services,
-            Scenario::Matrix,
-            Scenario::Upstream,
-            Scenario::Endpoints,
-            Scenario::BadInput,
-            Scenario::Lifecycle,
-            Scenario::Removal,
-        ],
-        Backend::HostGw => &[Scenario::Walkthrough, Scenario::Services, Scenario::Upstream],
+        Backend::Vxlan => Plan {
+            beside_upstream: &[
+                Scenario::Walkthrough,
+                Scenario::Services,
+                Scenario::Matrix,
+                Scenario::BadInput,
+            ],
+            alone: &[Scenario::Endpoints, Scenario::Lifecycle, Scenario::Removal],
+        },
+        Backend::HostGw => Plan { beside_upstream: &[Scenario::Walkthrough, Scenario::Services], alone: &[] },
     }
 }
 
@@ -76,15 +84,30 @@ fn on_a_bed(backend: Backend, images: &Images, outcomes: &mut Vec<Outcome>) -> a
     }
     install.seconds = start.elapsed().as_secs_f64();
     outcomes.push(install);
-    for scenario in scenarios(backend) {
-        let outcome = scenario.carry_out(&cluster, images, backend.flannel_name());
-        let failed = outcome.failed.is_some();
-        outcomes.push(outcome);
-        if failed {
-            // On Ctrl-C nothing more is asked of the cluster.
-            cluster.kubectl(&["version"])?;
-            show(&cluster);
+    let Plan { beside_upstream, alone } = plan(backend);
+    let carry_out = |scenario: Scenario| scenario.carry_out(&cluster, images, backend.flannel_name());
+    let upstream = thread::scope(|scope| {
+        let upstream = scope.spawn(|| carry_out(Scenario::Upstream));
+        for scenario in beside_upstream {
+            note(&cluster, outcomes, carry_out(*scenario))?;
         }
+        upstream.join().map_err(|_| anyhow::anyhow!("the upstream suite's thread panicked"))
+    })?;
+    note(&cluster, outcomes, upstream)?;
+    for scenario in alone {
+        note(&cluster, outcomes, carry_out(*scenario))?;
+    }
+    Ok(())
+}
+
+/// Keeps an outcome; one that is not good is shown with what is around it.
+fn note(cluster: &Cluster, outcomes: &mut Vec<Outcome>, outcome: Outcome) -> anyhow::Result<()> {
+    let failed = outcome.failed.is_some();
+    outcomes.push(outcome);
+    if failed {
+        // On Ctrl-C nothing more is asked of the cluster.
+        cluster.kubectl(&["version"])?;
+        show(cluster);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use selvage_e2e::{Cluster, output};
 
-/// How many specs run side by side. They wait more than they work: figures in docs/testing.md.
+/// How many specs run side by side. They wait more than they work.
 const PROCESSES: usize = 4;
 /// Everything but SCTP, which kernels may lack.
 const FLAGS: [&str; 3] = ["--focus=Feature:NetworkPolicy", "--skip=SCTPConnectivity", "--silence-skips"];
