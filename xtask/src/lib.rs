@@ -7,6 +7,7 @@ pub mod command;
 pub mod generate;
 pub mod images;
 pub mod install;
+pub mod mutants;
 pub mod tools;
 
 use std::env;

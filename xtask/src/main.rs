@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xtask::{bench, generate, images, install};
+use xtask::{bench, generate, images, install, mutants};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Generators and checks of the Selvage workspace")]
@@ -27,6 +27,8 @@ enum Command {
     InstallYaml(install::Args),
     /// Run the benchmarks, and print each as a JSON line beside its baseline
     Bench(bench::Args),
+    /// Put deliberate faults into a copy of the tree, and fail where no test notices one
+    Mutants(mutants::Args),
 }
 
 fn main() -> Result<()> {
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
         Command::Images(args) => images::build(&root, &args),
         Command::InstallYaml(args) => install::write(&root, &args),
         Command::Bench(args) => bench::run_all(&root, &args),
+        Command::Mutants(args) => mutants::run(&root, &args),
     }
 }
 
