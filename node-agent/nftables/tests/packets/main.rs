@@ -29,6 +29,7 @@
 //! | no packet passes while chains are swapped | [`swaps`] |
 //! | cold start closed; an unowned table replaced in one transaction | [`start`] |
 //! | an address that changes hands leaves its connections behind | [`reuse`] |
+//! | pools with natOutgoing are masqueraded, and nothing else is | [`masquerade`] |
 //! | owner and persist: rules and connections outlive the agent, another adopts them | `connections::rules_and_connections_stay_...` |
 //! | frames that br_netfilter shows no rule: tagged, PPPoE, other types; bridges that are no pod bridge untouched | [`frames`] |
 //! | known to be open: posing as a neighbour on the bridge | [`known_open`] |
@@ -44,6 +45,7 @@ mod holes;
 mod ingress;
 mod known_open;
 mod locks;
+mod masquerade;
 mod matrix;
 mod neighbours;
 mod netns;

@@ -3,7 +3,7 @@
 use selvage_nftables::dump::dump;
 use selvage_nftables::render::Problem;
 use selvage_policy::compiled::{
-    Action, AddressTerm, Family, GroupId, Member, PortMatch, PortRange, Rule, Service,
+    Action, AddressTerm, Family, GroupId, Masquerade, Member, PortMatch, PortRange, Rule, Service,
 };
 
 use crate::build::{
@@ -214,6 +214,17 @@ fn an_incomplete_group_closes_its_rules() {
     let wanted = Problem::GroupIncomplete { policy: policy_key("p"), group: GroupId(9) };
     assert_eq!(rendered.problems.iter().collect::<Vec<_>>(), [&wanted]);
     assert_golden("incomplete-group", profiles(&world));
+}
+
+#[test]
+fn masquerade_of_what_leaves_the_pools() {
+    let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
+    let mut world = World::new();
+    world.policy.masquerade = Some(Masquerade {
+        from: nets(&["10.244.0.0/16", "fd00:10:244::/56"]),
+        inside: nets(&["10.244.0.0/16", "10.245.0.0/24", "fd00:10:244::/56"]),
+    });
+    assert_golden("masquerade", profiles(&world));
 }
 
 /// What can't be rendered is closed and named.

@@ -9,6 +9,7 @@ mod kernel;
 #[allow(dead_code, reason = "these tests need less of it than the packet tests do")]
 mod netns;
 mod oracle;
+mod owners;
 mod plans;
 mod random;
 mod strict;

@@ -47,6 +47,14 @@ pub fn passes(world: &World, packet: &Packet) -> bool {
     leaves && arrives
 }
 
+/// True where the packet gets the node's address: it opens a connection that leaves the pools.
+pub fn masquerades(world: &World, packet: &Packet) -> bool {
+    let Some(wanted) = &world.policy.masquerade else { return false };
+    let holds = |nets: &[ipnet::IpNet], address| nets.iter().any(|net| net.contains(&address));
+    let sent = packet.oif.is_some() && passes(world, packet) && packet.conntrack.state == 8;
+    sent && holds(&wanted.from, packet.source) && !holds(&wanted.inside, packet.destination)
+}
+
 /// Neighbour discovery and MLD.
 fn needed_by_links(packet: &Packet, hop_limit: u8) -> bool {
     let (Transport::Icmp { protocol: 58, kind, .. }, IpAddr::V6(source)) = (packet.transport, packet.source)

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use selvage_nftables::render::{Settings, UnknownPods};
 use selvage_nftables::trace::{Conntrack, Packet, Routing, Transport};
 use selvage_policy::compiled::{
-    Action, AddressTerm, End, Family, GroupId, Member, PortMatch, PortRange, ProfileId, Rule, Service,
-    TierStep,
+    Action, AddressTerm, End, Family, GroupId, Masquerade, Member, PortMatch, PortRange, ProfileId, Rule,
+    Service, TierStep,
 };
 
 use crate::build::{World, ip, member, name_of, net, policy_key};
@@ -56,7 +56,7 @@ pub fn world() -> impl Strategy<Value = World> {
     let policies = vec((vec(rule(), 0..4), vec(rule(), 0..4)), POLICIES.len());
     let profiles = vec((vec(step(), 0..4), vec(step(), 0..3), btree_set(select(PORTS), 0..3)), 2);
     let pods = vec((0u64..9, prop::bool::weighted(0.8), prop::bool::weighted(0.8)), PODS.len());
-    let settings = (prop::bool::weighted(0.2), any::<bool>());
+    let settings = (prop::bool::weighted(0.2), any::<bool>(), prop::option::of((pools(), pools())));
     (policies, profiles, pods, groups(), settings).prop_map(|(policies, profiles, pods, groups, settings)| {
         let mut world = World::new();
         for (name, (ingress, egress)) in POLICIES.iter().zip(policies) {
@@ -79,7 +79,8 @@ pub fn world() -> impl Strategy<Value = World> {
         for (id, members) in groups {
             world = world.group(id, members);
         }
-        let (open, count_allowed) = settings;
+        let (open, count_allowed, masquerade) = settings;
+        world.policy.masquerade = masquerade.map(|(from, inside)| Masquerade { from, inside });
         let unknown_pods = if open { UnknownPods::Open } else { UnknownPods::Closed };
         world.settings = Settings { unknown_pods, count_allowed, log_group: 32 };
         world
@@ -143,6 +144,10 @@ fn term() -> impl Strategy<Value = AddressTerm> {
             nets: apart(nets),
             groups: groups.into_iter().map(GroupId).collect(),
         })
+}
+
+fn pools() -> impl Strategy<Value = Vec<ipnet::IpNet>> {
+    prop::sample::subsequence(NETS.to_vec(), 0..5).prop_map(apart)
 }
 
 /// Sorted, none inside another, as the compiler hands them over.

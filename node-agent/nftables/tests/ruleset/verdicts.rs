@@ -18,6 +18,7 @@ proptest! {
         for packet in &packets {
             let trace = trace(&rendered.ruleset, packet).unwrap();
             prop_assert_eq!(trace.accepted, oracle::passes(&world, packet), "{:?}\n{:?}", packet, trace);
+            prop_assert_eq!(trace.masqueraded, oracle::masquerades(&world, packet), "{:?}\n{:?}", packet, trace);
             for step in trace.steps.iter().filter(|s| s.rule.starts_with("p-") || s.rule.starts_with("t-")) {
                 prop_assert!(rendered.origins.contains_key(&step.rule), "{} has no origin", step.rule);
             }
