@@ -170,14 +170,12 @@ impl<'a> World<'a> {
     /// Labels of a peer, of a peer's namespace and of the subject move access at once.
     fn labels(&mut self) -> anyhow::Result<()> {
         self.settles("label", "a friend -> the server", |world| &world.friend, Seen::Answered)?;
-        for (step, role, expected) in [
-            ("label", "stranger", Seen::TimedOut),
-            ("label", "friend", Seen::Answered),
-            ("label", "stranger", Seen::TimedOut),
-        ] {
+        for (role, expected) in
+            [("stranger", Seen::TimedOut), ("friend", Seen::Answered), ("stranger", Seen::TimedOut)]
+        {
             self.label_pod("stranger", &format!("role={role}"))?;
             let what = format!("the stranger labelled {role} -> the server");
-            self.settles(step, &what, |world| &world.stranger, expected)?;
+            self.settles("label", &what, |world| &world.stranger, expected)?;
         }
         for (label, expected) in
             [("guests=no", Seen::TimedOut), ("guests=yes", Seen::Answered), ("guests-", Seen::TimedOut)]
@@ -322,7 +320,7 @@ fn ready(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<PodNe
     PodNet::of(cluster, namespace, name)
 }
 
-/// Waits until pods have finished in this phase.
+/// Waits until a pod has finished in this phase.
 fn finished(cluster: &Cluster, name: &str, phase: &str) -> anyhow::Result<()> {
     wait_for(&format!("{name} to be {phase}"), 90, || {
         let words = ["get", "pod", "--namespace", SPACE, name, "--output=jsonpath={.status.phase}"];

@@ -61,19 +61,16 @@ pub(super) fn address_changes_hands(world: &mut World<'_>) -> anyhow::Result<()>
     called.set_read_timeout(Some(Duration::from_millis(100)))?;
     let caller = first.udp(CALLER)?;
     let mut open = Vec::new();
-    for ipv6 in [false, true] {
+    for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
         let to = both_families(world.server.address(ipv6)?, CALLED);
         wait_for("both ways of a UDP conversation", SETTLED, || {
             converse(&caller, &called, to).map_err(|error| error.to_string())
         })?;
         open.push(first.connect_within(SocketAddr::new(world.server.address(ipv6)?, PORT), SETTLED)?);
         let known = connections(world, &near, first.address(ipv6)?)?;
-        world.table.row(
-            "reuse",
-            "a friend's connections are known",
-            "yes",
-            if known > 0 { "yes" } else { "no" },
-        );
+        let (what, seen) =
+            (format!("a friend's connections are known, {family}"), if known > 0 { "yes" } else { "no" });
+        world.table.row("reuse", &what, "yes", seen);
     }
     drop(caller);
     let addresses = first.addresses.clone();
