@@ -146,7 +146,18 @@ pub(crate) fn simplify(mut conditions: Vec<Vec<Service>>) -> Option<Vec<Vec<Serv
             None => simple.push(any),
         }
     }
-    Some(simple)
+    simple.iter().all(|any| !any.iter().all(never)).then_some(simple)
+}
+
+/// Whether no packet passes a service, because no port is left.
+fn never(service: &Service) -> bool {
+    let none = |ports: &Option<PortMatch>| {
+        ports
+            .as_ref()
+            .is_some_and(|ports| !ports.negated && ports.ranges.is_empty() && ports.names.is_empty())
+    };
+    matches!(service, Service::Protocol { source_ports, destination_ports, .. }
+        if none(source_ports) || none(destination_ports))
 }
 
 /// The only protocol that passes a condition.
@@ -193,7 +204,8 @@ fn intersection(a: &Option<PortMatch>, b: &Option<PortMatch>) -> Option<Option<P
         _ => return None,
     };
     let excluded = merge(outside(a).into_iter().chain(outside(b)).collect());
-    Some(Some(PortMatch { negated: false, ranges: complement(&excluded), names: Vec::new() }))
+    let ports = PortMatch { negated: false, ranges: complement(&excluded), names: Vec::new() };
+    Some((!excluded.is_empty()).then_some(ports))
 }
 
 /// The ports that do not match.
@@ -296,6 +308,15 @@ mod tests {
             simplify(vec![vec![protocol(6)], vec![destination(false, &[(80, 90)])], not_81]).unwrap();
         assert_eq!(simple.len(), 1, "{simple:?}");
         assert_eq!(ranges(&simple[0][0]), [(80, 80), (82, 90)]);
+    }
+
+    #[test]
+    fn ports_of_which_none_is_left_match_nothing() {
+        let not = |ports: &[(u16, u16)]| negation(&destination(false, ports));
+        assert_eq!(simplify(vec![vec![destination(false, &[(80, 80)])], not(&[(0, 99)])]), None);
+        assert_eq!(simplify(vec![vec![protocol(6)], not(&[(0, 65535)]), not(&[(80, 80)])]), None);
+        let all = vec![vec![destination(false, &[(0, 65535)])], vec![destination(false, &[(0, 65535)])]];
+        assert_eq!(simplify(all), Some(vec![vec![protocol(6)]]));
     }
 
     #[test]

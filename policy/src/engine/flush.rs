@@ -1,23 +1,27 @@
 //! From what is dirty to what changed: profiles, then node policies, then groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::groups::Sign;
 use super::{Delta, Engine, Node};
 use crate::compile::nets::merge;
 use crate::compile::profile::profile;
-use crate::compiled::{self, EndpointKey, Masquerade, NodePolicy};
-use crate::index::Endpoint;
+use crate::compiled::{self, EndpointKey, Masquerade, NamedPort, NodePolicy, ProfileId};
 use crate::index::slab::Id;
+use crate::index::{Endpoint, Set};
 use crate::model::Pool;
+
+/// Profiles that one flush found already, by the sets through which policies select and by named ports.
+type Judged = HashMap<Vec<Id<Set>>, Vec<(BTreeMap<NamedPort, BTreeSet<u16>>, ProfileId)>>;
 
 impl Engine {
     /// Everything that the changes since the last flush made different.
     pub fn flush(&mut self) -> Delta {
         let mut delta = Delta::default();
+        let mut judged = Judged::new();
         for id in std::mem::take(&mut self.dirty.endpoints) {
-            self.judge(id);
+            self.judge(id, &mut judged);
         }
         for id in std::mem::take(&mut self.dirty.nodes) {
             self.rebuild(id, &mut delta);
@@ -33,15 +37,25 @@ impl Engine {
         delta
     }
 
-    /// Gives an endpoint its profile.
-    fn judge(&mut self, id: Id<Endpoint>) {
+    /// Gives an endpoint its profile, which is that of one that the same policies select and that has the same ports.
+    fn judge(&mut self, id: Id<Endpoint>, judged: &mut Judged) {
         let Some(endpoint) = self.index.endpoints.get_mut(id) else { return };
         endpoint.dirty = false;
-        let sets = endpoint.sets.iter().filter_map(|set| self.index.sets.get(*set));
-        let policies = sets.flat_map(|set| &set.subjects).filter_map(|id| self.policies.get(*id));
-        let placed = policies.map(|policy| &policy.placement);
-        let profile = profile(placed, &self.tiers, &endpoint.named_ports);
-        let profile = self.profiles.acquire(profile);
+        let sets = endpoint.sets.iter().filter_map(|id| Some((*id, self.index.sets.get(*id)?)));
+        let (ids, sets): (Vec<_>, Vec<_>) = sets.filter(|(_, set)| !set.subjects.is_empty()).unzip();
+        let same = judged.entry(ids).or_default();
+        let known = same.iter().find(|(ports, _)| *ports == endpoint.named_ports);
+        let profile = match known {
+            Some((_, profile)) => self.profiles.again(*profile),
+            None => {
+                let policies =
+                    sets.iter().flat_map(|set| &set.subjects).filter_map(|id| self.policies.get(*id));
+                let placed = policies.map(|policy| &policy.placement);
+                let profile = self.profiles.acquire(profile(placed, &self.tiers, &endpoint.named_ports));
+                same.push((endpoint.named_ports.clone(), profile));
+                profile
+            }
+        };
         if let Some(before) = endpoint.profile.replace(profile) {
             self.profiles.release(before);
         }

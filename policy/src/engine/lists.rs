@@ -282,6 +282,9 @@ impl Engine {
     }
 
     pub(super) fn set_backends(&mut self, key: Key, backends: Option<model::Backends>) {
+        if self.lists.backends.get(&key) == backends.as_ref() {
+            return;
+        }
         if let Some(before) = self.lists.backends.remove(&key) {
             let service = Key { namespace: key.namespace.clone(), name: before.service.clone() };
             self.list_slice(&service, &before, Sign::Minus);
@@ -309,14 +312,14 @@ impl Engine {
         }
     }
 
-    /// A node's labels and addresses, for the groups of nodes.
-    pub(super) fn list_node(&mut self, name: &Arc<str>, node: Option<&model::Node>) {
+    /// A node's labels and addresses, for the groups of nodes; false where they are what they were.
+    pub(super) fn list_node(&mut self, name: &Arc<str>, node: Option<&model::Node>) -> bool {
         let after = node.map(|node| NodeFacts {
             labels: self.index.strings.labels(&node.labels),
             addresses: node.addresses.clone(),
         });
         if self.lists.nodes.get(name) == after.as_ref() {
-            return;
+            return false;
         }
         let before = match after {
             Some(after) => self.lists.nodes.insert(name.clone(), after),
@@ -334,6 +337,7 @@ impl Engine {
                 }
             }
         }
+        true
     }
 
     /// Whether a selector matches a node.

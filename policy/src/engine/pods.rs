@@ -257,7 +257,7 @@ impl Engine {
     }
 
     pub(super) fn set_node(&mut self, name: &Arc<str>, node: Option<model::Node>) {
-        self.list_node(name, node.as_ref());
+        let relabelled = self.list_node(name, node.as_ref());
         if node.is_none() && !self.node_ids.contains_key(name) {
             return;
         }
@@ -268,7 +268,7 @@ impl Engine {
         if std::mem::replace(&mut known.present, present) != present {
             self.mark_node(id);
         }
-        if !self.pools.is_empty() {
+        if relabelled && !self.pools.is_empty() {
             // It may be one of a pool's nodes now.
             self.mark_node(id);
         }

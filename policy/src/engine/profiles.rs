@@ -17,6 +17,14 @@ impl Profiles {
         id
     }
 
+    /// An endpoint more with a profile that another one has.
+    pub(super) fn again(&mut self, id: ProfileId) -> ProfileId {
+        if let Some((_, users)) = self.0.get_mut(&id) {
+            *users += 1;
+        }
+        id
+    }
+
     /// An endpoint less.
     pub(super) fn release(&mut self, id: ProfileId) {
         if let Some((_, users)) = self.0.get_mut(&id) {
