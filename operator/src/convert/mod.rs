@@ -114,9 +114,10 @@ impl Reason {
     }
 }
 
+/// As conditions and Events have it: field, what is wrong, and the reason by which documents explain it.
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+        write!(f, "{}: {} ({})", self.path, self.message, self.reason.as_str())
     }
 }
 
