@@ -1,6 +1,6 @@
 //! Rules as users write them in our own policies, with Calico's v3 field names.
 //!
-//! What the API server can check within its limits is checked here; what would need text to be taken apart is checked by
+//! What the API server can check within its limits is checked here; networks in rules, and their families, are checked by
 //! the chart's ValidatingAdmissionPolicy `selvage-policies`; the rest the operator reports and closes.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -27,10 +27,12 @@ pub struct Rule {
     pub action: String,
     /// The packet's protocol: TCP, UDP, SCTP, ICMP (of IPv4), ICMPv6, UDPLite, or a number from 1 to 255.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = limit::PROTOCOL))]
     #[x_kube(validation = Rule::new(cel::PROTOCOL).message(cel::PROTOCOL_MESSAGE))]
     pub protocol: Option<IntOrString>,
     /// A protocol that the packet does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = limit::PROTOCOL))]
     #[x_kube(validation = Rule::new(cel::PROTOCOL).message(cel::PROTOCOL_MESSAGE))]
     pub not_protocol: Option<IntOrString>,
     /// The packet's ICMP type and code.

@@ -17,13 +17,15 @@ pub mod limit {
     /// Rules of a policy in one direction.
     pub const RULES: usize = 512;
     /// Networks in one list of a rule. More of them are a set.
-    pub const NETS: usize = 1024;
+    pub const NETS: usize = 4096;
     /// Networks in a set; etcd ends before.
     pub const SET: usize = 65_536;
     /// Characters of a network.
     pub const NET: usize = 49;
+    /// Characters of a protocol's name.
+    pub const PROTOCOL: usize = 7;
     /// Ports in one list of a rule.
-    pub const PORTS: usize = 256;
+    pub const PORTS: usize = 100;
     /// Characters of a port: RFC 6335 gives names 15.
     pub const PORT: usize = 15;
     /// Names in one list of a rule.
@@ -44,6 +46,8 @@ pub mod pattern {
     pub const ADDRESS: &str = "^[0-9a-fA-F.:]{2,45}$";
     /// A network of either family.
     pub const CIDR: &str = "^[0-9a-fA-F.:]{2,45}/[0-9]{1,3}$";
+    /// A network or an address of either family.
+    pub const NET: &str = "^[0-9a-fA-F.:]{2,45}(/[0-9]{1,3})?$";
     /// A member of an address group: address, network, or address, protocol and port.
     pub const MEMBER: &str = "^[0-9a-fA-F.:]{2,45}(/[0-9]{1,3}|,[0-9]{1,3},[0-9]{1,5})?$";
     /// A port or an inclusive range of ports.

@@ -1,7 +1,7 @@
 //! CEL rules of our own policies, and their messages.
 //!
 //! The API server multiplies what a rule may cost at most by the limits of the lists around it, and refuses a definition
-//! that is too dear. A protocol or port is text of any length to it: nothing here takes one apart.
+//! that is too dear: see [`limit`](super::limit).
 
 /// A protocol by name or number.
 pub const PROTOCOL: &str = "type(self) == int ? self >= 1 && self <= 255 : \
@@ -19,21 +19,26 @@ pub const ICMP_FAMILY: &str = "!has(self.protocol) || !has(self.ipVersion) || \
     (self.ipVersion != 4 || !(self.protocol == 'ICMPv6' || self.protocol == 58)))";
 
 /// Numbers stand beside a protocol with ports, and nothing stands beside one without.
-pub const PORTS_NEED_PROTOCOL: &str = "has(self.protocol) ? \
-    (self.protocol in ['TCP', 'UDP', 'SCTP'] || self.protocol in [6, 17, 132] || \
-    ((!has(self.source) || !(has(self.source.ports) || has(self.source.notPorts))) && \
-    (!has(self.destination) || !(has(self.destination.ports) || has(self.destination.notPorts))))) : \
-    ((!has(self.source) || \
-    ((!has(self.source.ports) || self.source.ports.all(p, type(p) == string)) && \
-    (!has(self.source.notPorts) || self.source.notPorts.all(p, type(p) == string)))) && \
+pub const PORTS_NEED_PROTOCOL: &str = "\
+    has(self.protocol) && (self.protocol in ['TCP', 'UDP', 'SCTP'] || self.protocol in [6, 17, 132]) || \
+    (has(self.protocol) ? \
+    (!has(self.source) || (!has(self.source.ports) && !has(self.source.notPorts))) && \
+    (!has(self.destination) || (!has(self.destination.ports) && !has(self.destination.notPorts))) : \
+    (!has(self.source) || \
+    ((!has(self.source.ports) || self.source.ports.all(p, type(p) == string && p.matches('[a-z]'))) && \
+    (!has(self.source.notPorts) || self.source.notPorts.all(p, type(p) == string && p.matches('[a-z]'))))) && \
     (!has(self.destination) || \
-    ((!has(self.destination.ports) || self.destination.ports.all(p, type(p) == string)) && \
-    (!has(self.destination.notPorts) || self.destination.notPorts.all(p, type(p) == string)))))";
+    ((!has(self.destination.ports) || self.destination.ports.all(p, type(p) == string && p.matches('[a-z]'))) && \
+    (!has(self.destination.notPorts) || self.destination.notPorts.all(p, type(p) == string && p.matches('[a-z]'))))))";
 
-/// A port's number; text has a pattern.
-pub const PORT: &str = "type(self) != int || (self >= 1 && self <= 65535)";
+/// A port's number, as a number or as text, or a range; names have a pattern.
+pub const PORT: &str = "type(self) == int ? self >= 1 && self <= 65535 : !self.matches('^[0-9:]+$') || \
+    (self.contains(':') ? \
+    int(self.split(':')[0]) <= int(self.split(':')[1]) && int(self.split(':')[1]) <= 65535 : \
+    int(self) <= 65535)";
 /// Message of [`PORT`].
-pub const PORT_MESSAGE: &str = "must be from 1 to 65535";
+pub const PORT_MESSAGE: &str =
+    "must be from 1 to 65535, and a range FIRST:LAST must not end before it starts";
 
 /// A network or an address.
 pub const NET: &str = "isCIDR(self) || isIP(self)";
