@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
@@ -66,6 +66,9 @@ pub struct Run {
     /// The cluster's pod networks, for the IPPool objects; derived from the nodes' blocks where none is given.
     #[arg(long = "pod-cidr", value_delimiter = ',', value_parser = pod_cidr, env = "SELVAGE_POD_CIDR")]
     pub pod_cidrs: Vec<IpNet>,
+    /// Whether to make IPPools of the pod networks where nobody made any.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, env = "SELVAGE_CREATE_DEFAULT_POOLS")]
+    pub create_default_pools: bool,
 }
 
 /// Flags of `teardown`.
@@ -122,10 +125,11 @@ mod tests {
     #[test]
     fn every_flag_as_documented() {
         let line = "selvage-operator run --namespace n --listen 127.0.0.1:1 --log-level debug --log-format json \
-                    --lease-name l --pod-cidr 10.0.0.0/8,fd00::/64";
+                    --lease-name l --pod-cidr 10.0.0.0/8,fd00::/64 --create-default-pools false";
         let args = Args::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Run(run) = args.command else { panic!("not run") };
         assert_eq!((run.namespace.as_str(), run.lease_name.as_str(), run.pod_cidrs.len()), ("n", "l", 2));
+        assert!(!run.create_default_pools);
         assert_eq!(args.log.log_format, LogFormat::Json);
         let line = "selvage-operator teardown --namespace n --timeout 2m";
         let Command::Teardown(teardown) = Args::try_parse_from(line.split_whitespace()).unwrap().command

@@ -15,4 +15,5 @@ pub mod publish;
 pub mod run;
 pub mod status;
 pub mod teardown;
+pub mod upkeep;
 pub mod watch;

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
-use selvage_crds::{AddressGroup, IPPool, NetworkPolicyStatus, NodePolicy};
+use selvage_crds::{
+    AddressGroup, ClusterNetworkPolicy, GlobalNetworkPolicy, GlobalNetworkSet, IPPool, NetworkPolicyStatus,
+    NetworkSet, NodePolicy, SelvageNetworkPolicy, Tier,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +18,12 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::api::READ_TIMEOUT;
-use crate::core::{Core, Inputs};
+use crate::core::{Core, Inputs, Writers};
 use crate::lease::{Elector, Terms, identity};
 use crate::metrics::Metrics;
-use crate::status::Pools;
+use crate::upkeep::Pools;
 use crate::watch::{Context, Kind, Message, Watched};
-use crate::{admin, args, core, lease, publish, status, watch as watches};
+use crate::{admin, args, core, lease, publish, status, upkeep, watch as watches};
 
 /// Messages that may wait: beyond it the watches wait, and the API server with them.
 const BACKLOG: usize = 256;
@@ -139,17 +143,28 @@ impl Operator {
                 .start::<Namespace>()
                 .start::<Node>()
                 .start::<Pod>()
+                .start::<ServiceAccount>()
+                .start::<EndpointSlice>()
                 .start::<NetworkPolicy>()
+                .start::<ClusterNetworkPolicy>()
+                .start::<GlobalNetworkPolicy>()
+                .start::<SelvageNetworkPolicy>()
+                .start::<Tier>()
+                .start::<NetworkSet>()
+                .start::<GlobalNetworkSet>()
+                .start::<IPPool>()
                 .start::<NodePolicy>()
                 .start::<AddressGroup>()
-                .start::<NetworkPolicyStatus>()
-                .start::<IPPool>();
+                .start::<NetworkPolicyStatus>();
         let core = Core::new(
             &args.namespace,
-            Pools::new(args.pod_cidrs.clone()),
+            Pools::new(args.pod_cidrs.clone(), args.create_default_pools),
             Inputs { messages: receiver, relist, fence: fence.clone(), missing },
-            publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
-            status::Writer::new(client, &args.namespace, &identity, fence),
+            Writers {
+                publisher: publish::Writer::new(client.clone(), &args.namespace, fence.clone()),
+                reporter: status::Writer::new(client.clone(), &args.namespace, &identity, fence.clone()),
+                keeper: upkeep::Writer::new(client, fence),
+            },
             metrics,
         );
         tokio::select! {

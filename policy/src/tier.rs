@@ -22,6 +22,11 @@ const BUILT_IN: [(&str, f64, Action); 3] = [
     (KUBE_BASELINE, 10_000_000.0, Action::Pass),
 ];
 
+/// The tiers that always exist, and what they always are.
+pub fn built_in() -> [(&'static str, Tier); 3] {
+    BUILT_IN.map(|(name, order, default_action)| (name, Tier { order: Order::new(order), default_action }))
+}
+
 /// The place of every NetworkPolicy in [`DEFAULT`].
 pub const NETWORK_POLICY_ORDER: f64 = 1_000.0;
 
@@ -49,9 +54,6 @@ impl Tiers {
 
 impl Default for Tiers {
     fn default() -> Self {
-        let tier = |(name, order, default_action): (&str, f64, Action)| {
-            (name.into(), Tier { order: Order::new(order), default_action })
-        };
-        Self(BUILT_IN.into_iter().map(tier).collect())
+        Self(built_in().into_iter().map(|(name, tier)| (name.into(), tier)).collect())
     }
 }

@@ -117,6 +117,12 @@ impl Rounds {
         self.in_flight.contains(item)
     }
 
+    /// Whether an item waits or is under way.
+    pub fn holds(&self, item: &Item) -> bool {
+        let queued = |round: &Round| round.phases.iter().any(|items| items.contains(item));
+        queued(&self.current) || queued(&self.next) || self.in_flight(item) || self.delayed.contains_key(item)
+    }
+
     /// How many items wait, those for a later time included.
     pub fn waiting(&self) -> usize {
         let queued = |round: &Round| round.phases.iter().map(BTreeSet::len).sum::<usize>();

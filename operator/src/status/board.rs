@@ -1,105 +1,83 @@
-//! Which NetworkPolicyStatus to write next.
+//! All that statuses are made from, and which to write next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use selvage_crds::conditions::{self, PROGRAMMED};
-use selvage_crds::network_policy_status::PolicyStatus;
 use selvage_crds::node_policy::NodePolicyStatus;
-use selvage_policy::compiled::{self, PolicyKey};
+use selvage_policy::compiled::{self, GroupId, PolicyKey};
 use selvage_policy::engine::Engine;
+use selvage_policy::model::Key;
 
-use super::judge::{Facts, status};
+use super::about::About;
+use super::ledger::{Ledger, StatusWrite};
 use super::node::{Node, Published, Standing};
-use super::pace::Pace;
-use crate::convert::{Converted, Issue, Reason};
+use super::policies::Policy;
+use super::progress::Progress;
+use super::sets::Set;
+use crate::convert::{Converted, Read, Reason};
 use crate::publish::{Item, Refusal};
-use crate::watch::{Agent, Place, SeenStatus};
+use crate::upkeep::Upkeep;
+use crate::watch::{Agent, Stood};
 
-/// How long a node that a policy newly reaches may take before the policy no longer counts as programmed.
-const NEW_NODE_GRACE: Duration = Duration::from_secs(5);
-/// How often a policy is looked at, at most: its nodes report one by one, and each look goes over all of them.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// The pause after a write that failed.
-const RETRY: Duration = Duration::from_secs(2);
+/// How often what is not written yet is looked for.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// One status to write.
-#[derive(Debug, Clone)]
-pub struct StatusWrite {
-    /// The policy, whose namespace and name the object has.
-    pub key: PolicyKey,
-    /// The policy's uid.
-    pub policy_uid: Arc<str>,
-    /// Where the object stands that is about this policy; None where there is none.
-    pub place: Option<Place>,
-    /// The object of another policy of the same name, which has to go first.
-    pub stale: Option<Place>,
-    /// What it should say.
-    pub status: PolicyStatus,
-    /// What to tell by an Event: the policy is not accepted, and that is new.
-    pub event: Option<String>,
+/// What publication knows that conditions depend on.
+pub trait Publication {
+    /// Objects that are not written, and why.
+    fn refused(&self) -> &BTreeMap<Item, Refusal>;
+    /// Whether a node's NodePolicy is still to be written.
+    fn node_waits(&self, name: &Arc<str>) -> bool;
+    /// Whether a slice of a group is still to be written.
+    fn group_waits(&self, id: GroupId) -> bool;
 }
 
-#[derive(Debug)]
-struct Policy {
-    uid: Arc<str>,
-    generation: i64,
-    enforced: bool,
-    issues: Vec<Issue>,
-    /// Its nodes that have not reported it, and since when.
-    pending: BTreeMap<Arc<str>, Instant>,
-    accepted: Option<bool>,
-    programmed: Option<bool>,
+/// What a look needs to see beside what the board was told.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// What is enforced.
+    pub engine: &'a Engine,
+    /// What is published.
+    pub publication: &'a dyn Publication,
+    /// Tiers and pools.
+    pub upkeep: &'a Upkeep,
+    /// The time, for pauses.
+    pub now: Instant,
+    /// The time, for people.
+    pub time: &'a Time,
 }
 
 /// All that statuses are made from, and those that wait to be written.
 #[derive(Default)]
 pub struct Board {
-    policies: BTreeMap<PolicyKey, Policy>,
-    nodes: BTreeMap<Arc<str>, Node>,
+    pub(super) policies: BTreeMap<PolicyKey, Policy>,
+    pub(super) sets: BTreeMap<Key, Set>,
+    /// Sets by the policies that use them, as they were last looked at.
+    pub(super) used_by: BTreeMap<PolicyKey, BTreeSet<Key>>,
+    /// How far tiers and pools have come.
+    pub(super) progress: BTreeMap<About, Progress>,
+    pub(super) nodes: BTreeMap<Arc<str>, Node>,
     agents: BTreeMap<Arc<str>, Agent>,
-    standing: BTreeMap<PolicyKey, SeenStatus>,
-    /// Policies to look at.
-    dirty: BTreeSet<PolicyKey>,
-    /// When each was looked at last.
-    looked: BTreeMap<PolicyKey, Instant>,
-    /// Policies to look at again at some time, because time alone changes what is to be said.
-    later: BTreeMap<PolicyKey, Instant>,
-    /// What differs from what stands; those that fail first.
-    wanted: BTreeMap<PolicyKey, (bool, StatusWrite)>,
-    in_flight: BTreeSet<PolicyKey>,
-    /// Statuses with a write under way that were deleted meanwhile: maybe what that write made.
-    gone_meanwhile: BTreeSet<PolicyKey>,
-    pace: Pace<PolicyKey>,
+    pub(super) ledger: Ledger,
 }
 
 impl Board {
-    /// A NetworkPolicy as it is now; None where it is gone (its status is its own to take along).
+    /// A policy as it is now; None where it is gone.
     pub fn policy(&mut self, key: &PolicyKey, converted: Option<&Converted>) {
+        let about = About::Policy(key.clone());
         let Some(converted) = converted else {
             self.policies.remove(key);
-            self.wanted.remove(key);
-            self.later.remove(key);
-            self.looked.remove(key);
+            self.ledger.forget(&about);
             return;
         };
-        let pending = self.policies.remove(key).filter(|old| old.uid == converted.uid).map(|old| old.pending);
-        let policy = Policy {
-            uid: converted.uid.clone(),
-            generation: converted.generation,
-            enforced: converted.policy.is_some(),
-            issues: converted.issues.clone(),
-            pending: pending.unwrap_or_default(),
-            accepted: None,
-            programmed: None,
-        };
-        self.policies.insert(key.clone(), policy);
-        self.dirty.insert(key.clone());
+        let before = self.policies.remove(key);
+        self.policies.insert(key.clone(), Policy::new(converted, before));
+        self.ledger.touch(about);
     }
 
-    /// A NetworkPolicy can't be decoded. Where an older version of it is enforced, its status stays about that.
+    /// A policy can't be decoded. Where an older version of it is enforced, its status stays about that.
     pub fn unreadable(&mut self, key: &PolicyKey, converted: &Converted) {
         let readable = |policy: &Policy| policy.issues.iter().all(|issue| issue.reason != Reason::Unreadable);
         let stays = |policy: &Policy| policy.uid == converted.uid && readable(policy);
@@ -108,14 +86,41 @@ impl Board {
         }
     }
 
-    /// Something of a policy may be another than before.
-    pub fn touch<'a>(&mut self, keys: impl IntoIterator<Item = &'a PolicyKey>) {
-        self.dirty.extend(keys.into_iter().cloned());
+    /// A set as it is now; None where it is gone.
+    pub fn set<T>(&mut self, key: &Key, read: Option<&Read<T>>) {
+        let about = About::Set(key.clone());
+        match read {
+            Some(read) => {
+                self.sets.insert(key.clone(), Set::new(read));
+                self.ledger.touch(about);
+            }
+            None => {
+                self.sets.remove(key);
+                self.ledger.forget(&about);
+            }
+        }
     }
 
-    /// Looks at every policy again.
+    /// A tier or pool is gone.
+    pub fn gone(&mut self, about: &About) {
+        self.progress.remove(about);
+        self.ledger.forget(about);
+    }
+
+    /// Something of an object may be another than before.
+    pub fn touch(&mut self, about: About) {
+        self.ledger.touch(about);
+    }
+
+    /// Something of policies may be another than before.
+    pub fn touch_policies<'a>(&mut self, keys: impl IntoIterator<Item = &'a PolicyKey>) {
+        keys.into_iter().for_each(|key| self.ledger.touch(About::Policy(key.clone())));
+    }
+
+    /// Looks at every policy and set again.
     pub fn touch_all(&mut self) {
-        self.dirty.extend(self.policies.keys().cloned());
+        self.policies.keys().for_each(|key| self.ledger.touch(About::Policy(key.clone())));
+        self.sets.keys().for_each(|key| self.ledger.touch(About::Set(key.clone())));
     }
 
     /// A node is to enforce this from now on.
@@ -123,14 +128,15 @@ impl Board {
         let agents = &self.agents;
         let node = self.nodes.entry(policy.node.clone()).or_insert_with(|| fresh(agents, &policy.node, now));
         if node.sent(policy) {
-            self.dirty.extend(node.policies().cloned());
+            let policies: Vec<_> = node.policies().cloned().collect();
+            self.touch_policies(&policies);
         }
     }
 
     /// A node is gone.
     pub fn node_gone(&mut self, name: &str) {
         if let Some(node) = self.nodes.remove(name) {
-            self.dirty.extend(node.policies().cloned());
+            self.touch_policies(node.policies());
         }
     }
 
@@ -145,7 +151,9 @@ impl Board {
         let agents = &self.agents;
         let node = self.nodes.entry(name.clone()).or_insert_with(|| fresh(agents, name, now));
         if node.reported(published, report) {
-            self.dirty.extend(node.policies().cloned());
+            let policies: Vec<_> = node.policies().cloned().collect();
+            self.touch_policies(&policies);
+            self.touch_progress();
         }
     }
 
@@ -163,72 +171,53 @@ impl Board {
         let ready = self.agents.values().any(|agent| agent.node == name && agent.ready);
         let Some(node) = self.nodes.get_mut(&name) else { return };
         if node.agent(ready, now) {
-            self.dirty.extend(node.policies().cloned());
+            let policies: Vec<_> = node.policies().cloned().collect();
+            self.touch_policies(&policies);
+            self.touch_progress();
         }
     }
 
-    /// A NetworkPolicyStatus as it stands; None where there is none.
-    pub fn stands(&mut self, key: &PolicyKey, seen: Option<SeenStatus>) {
-        match seen {
-            Some(seen) => {
-                let known = self.standing.get(key);
-                if known.is_some_and(|known| seen.place.is_older_than(&known.place)) {
-                    return;
-                }
-                self.gone_meanwhile.remove(key);
-                self.standing.insert(key.clone(), seen);
-            }
-            None => {
-                if self.in_flight.contains(key) {
-                    self.gone_meanwhile.insert(key.clone());
-                }
-                self.standing.remove(key);
-            }
-        }
-        self.dirty.insert(key.clone());
+    fn touch_progress(&mut self) {
+        self.progress.keys().for_each(|about| self.ledger.touch(about.clone()));
+    }
+
+    /// A status as it stands; None where there is none.
+    pub fn stands(&mut self, about: &About, stood: Option<Stood>) {
+        self.ledger.stands(about, stood);
     }
 
     /// The next status to write; None while there is none, or it is too early.
-    pub fn next(
-        &mut self,
-        engine: &Engine,
-        refused: &BTreeMap<Item, Refusal>,
-        now: Instant,
-        time: &Time,
-    ) -> Option<StatusWrite> {
-        self.look(engine, refused, now, time);
-        let free = |key: &PolicyKey| !self.in_flight.contains(key) && self.pace.free(key, now) <= now;
-        let failing = self.wanted.iter().find(|(key, (failing, _))| *failing && free(key));
-        let (key, _) = failing.or_else(|| self.wanted.iter().find(|(key, _)| free(key)))?;
-        let key = key.clone();
-        let (_, write) = self.wanted.remove(&key)?;
-        self.in_flight.insert(key.clone());
-        self.pace.written(key, now);
-        Some(write)
+    pub fn next(&mut self, view: View<'_>) -> Option<StatusWrite> {
+        for about in self.ledger.to_look_at(view.now) {
+            let look = match &about {
+                About::Policy(key) => self.look_at_policy(key, view),
+                About::Set(key) => self.look_at_set(key, view),
+                About::Tier(name) => self.look_at_tier(name, view),
+                About::Pool(name) => self.look_at_pool(name, view),
+            };
+            self.ledger.looked(about, look);
+        }
+        self.ledger.next(view.now)
     }
 
     /// What became of a write: what stands now, or None where it has to be tried again.
-    pub fn written(&mut self, key: &PolicyKey, stands: Option<SeenStatus>, now: Instant) {
-        self.in_flight.remove(key);
-        match stands.filter(|_| !self.gone_meanwhile.remove(key)) {
-            Some(seen) => self.stands(key, Some(seen)),
-            None => {
-                self.pace.hold(key.clone(), now + RETRY);
-                self.dirty.insert(key.clone());
-            }
-        }
+    pub fn written(&mut self, about: &About, stands: Option<Stood>, now: Instant) {
+        self.ledger.written(about, stands, now);
+    }
+
+    /// A write was of no use, because the object goes.
+    pub fn going(&mut self, about: &About, now: Instant) {
+        self.ledger.going(about, now);
     }
 
     /// When [`Board::next`] may give something that it does not give now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.wanted.keys().filter(|key| !self.in_flight.contains(*key));
-        let free = waiting.map(|key| self.pace.free(key, now)).min();
-        free.into_iter().chain(self.later.values().copied()).min()
+        self.ledger.due(now)
     }
 
     /// How many statuses wait to be written.
     pub fn waiting(&self) -> usize {
-        self.wanted.len()
+        self.ledger.waiting()
     }
 
     /// How many policies are not accepted, and how many not programmed, among those that were looked at.
@@ -239,39 +228,16 @@ impl Board {
         (count(|policy| policy.accepted), count(|policy| policy.programmed))
     }
 
-    fn look(&mut self, engine: &Engine, refused: &BTreeMap<Item, Refusal>, now: Instant, time: &Time) {
-        let due: Vec<_> =
-            self.later.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            self.later.remove(&key);
-            self.dirty.insert(key);
-        }
-        for key in std::mem::take(&mut self.dirty) {
-            if self.in_flight.contains(&key) {
-                // Its answer comes first, and looks again.
-                continue;
-            }
-            if let Some(at) = self.looked.get(&key).map(|at| *at + LOOK_PAUSE).filter(|at| *at > now) {
-                self.later.entry(key).and_modify(|later| *later = at.min(*later)).or_insert(at);
-                continue;
-            }
-            self.looked.insert(key.clone(), now);
-            self.look_at(&key, engine, refused, now, time);
-        }
-    }
-
-    fn look_at(
-        &mut self,
+    /// How a policy stands on its nodes, and when time alone may change that.
+    pub(super) fn standing(
+        &self,
         key: &PolicyKey,
-        engine: &Engine,
-        refused: &BTreeMap<Item, Refusal>,
-        now: Instant,
-        time: &Time,
-    ) {
-        let Some(policy) = self.policies.get_mut(key) else { return };
-        let known = engine.policy(key).filter(|known| known.generation == policy.generation);
-        let span = known.as_ref().map(|known| known.nodes.as_slice()).unwrap_or_default();
-        let group = refused_group(key, span, engine, refused);
+        policy: &Policy,
+        span: &[Arc<str>],
+        view: View<'_>,
+    ) -> (Vec<(Arc<str>, Standing)>, Option<Instant>) {
+        let refused = view.publication.refused();
+        let group = refused_group(key, span, view);
         let mut again: Option<Instant> = None;
         let mut nodes = Vec::new();
         for name in span {
@@ -281,83 +247,62 @@ impl Board {
                     Standing::Failed { reason: (*reason).into(), message: message.clone() }
                 }
                 (None, Some(node)) => {
-                    again = again.into_iter().chain(node.grace_ends(now)).min();
-                    node.standing(key, &policy.uid, policy.generation, now)
+                    again = again.into_iter().chain(node.grace_ends(view.now)).min();
+                    node.standing(key, &policy.uid, policy.generation, view.now)
                 }
                 (None, None) => Standing::Pending,
             };
-            nodes.push((&**name, standing));
+            nodes.push((name.clone(), standing));
         }
-        let waits =
-            |name: &str| nodes.iter().any(|(node, standing)| *node == name && *standing == Standing::Pending);
-        policy.pending.retain(|name, _| waits(name));
-        for (name, _) in nodes.iter().filter(|(_, standing)| *standing == Standing::Pending) {
-            policy.pending.entry(Arc::from(*name)).or_insert(now);
-        }
+        (nodes, again)
+    }
 
-        let same = self.standing.get(key).filter(|seen| seen.policy_uid == *policy.uid);
-        let empty = PolicyStatus::default();
-        let before = same.map_or(&empty, |seen| &seen.status);
-        let failing = nodes.iter().any(|(_, standing)| matches!(standing, Standing::Failed { .. }));
-        // Pods that come to a new node don't make a policy look unprogrammed while that node catches up.
-        let grace = policy.pending.values().map(|since| *since + NEW_NODE_GRACE).min();
-        let held = !failing && programmed_at(before, policy.generation) && grace.is_some_and(|end| end > now);
-        if held {
-            again = again.into_iter().chain(grace).min();
-        }
-        if let Some(at) = again {
-            self.later.insert(key.clone(), at);
-        }
-        if held {
-            return;
-        }
-        let facts = Facts {
-            generation: policy.generation,
-            enforced: policy.enforced,
-            issues: &policy.issues,
-            endpoints: known.as_ref().map_or(0, |known| known.endpoints),
-            nodes: &nodes,
-        };
-        policy.accepted = Some(policy.issues.iter().all(Issue::is_note));
-        policy.programmed =
-            Some(policy.enforced && nodes.iter().all(|(_, standing)| *standing == Standing::Programmed));
-        match status(&facts, before, time) {
-            None => {
-                self.wanted.remove(key);
-            }
-            Some(status) => {
-                let event = news(before, &status);
-                let write = StatusWrite {
-                    key: key.clone(),
-                    policy_uid: policy.uid.clone(),
-                    place: same.map(|seen| seen.place.clone()),
-                    stale: self.standing.get(key).filter(|_| same.is_none()).map(|seen| seen.place.clone()),
-                    status,
-                    event,
-                };
-                self.wanted.insert(key.clone(), (failing, write));
+    /// How a version of a tier or pool stands on the nodes concerned.
+    pub(super) fn progress(
+        &mut self,
+        about: &About,
+        version: (&Arc<str>, i64),
+        span: &BTreeSet<Arc<str>>,
+        view: View<'_>,
+    ) -> (Vec<(Arc<str>, Standing)>, Option<Instant>) {
+        let settled = self
+            .ledger
+            .standing(about, version.0)
+            .is_some_and(|stood| programmed_at(stood.said.conditions(), version.1));
+        let nodes = &self.nodes;
+        let progress = self.progress.entry(about.clone()).or_default();
+        let unwritten = |name: &Arc<str>| view.publication.node_waits(name);
+        let mut standing = progress.look(version, settled, span, nodes, unwritten, view.now);
+        for (name, standing) in &mut standing {
+            if let Some(Refusal { reason, message }) =
+                view.publication.refused().get(&Item::Node(name.clone()))
+            {
+                *standing = Standing::Failed { reason: (*reason).into(), message: message.clone() };
             }
         }
+        let grace = span.iter().filter_map(|name| nodes.get(name)?.grace_ends(view.now)).min();
+        let waits = standing.iter().any(|(_, standing)| *standing == Standing::Pending);
+        (standing, waits.then(|| view.now + LOOK_AGAIN).into_iter().chain(grace).min())
     }
 }
 
 /// Why a group that the policy names is not published as it should be, where one is not.
-fn refused_group<'a>(
-    key: &PolicyKey,
-    span: &[Arc<str>],
-    engine: &Engine,
-    refused: &'a BTreeMap<Item, Refusal>,
-) -> Option<&'a Refusal> {
-    let slices = refused.iter().filter_map(|(item, refusal)| match item {
+fn refused_group<'a>(key: &PolicyKey, span: &[Arc<str>], view: View<'a>) -> Option<&'a Refusal> {
+    let slices = view.publication.refused().iter().filter_map(|(item, refusal)| match item {
         Item::Slice(id) => Some((id.group, refusal)),
         Item::Node(_) => None,
     });
     let mut slices = slices.peekable();
     slices.peek()?;
-    let node = span.first().and_then(|name| engine.node(name))?;
-    let policy = node.policies.get(key)?;
-    let named: BTreeSet<_> = policy.groups().collect();
+    let named = groups(key, span, view.engine);
     slices.find(|(group, _)| named.contains(group)).map(|(_, refusal)| refusal)
+}
+
+/// The groups that a policy names.
+pub(super) fn groups(key: &PolicyKey, span: &[Arc<str>], engine: &Engine) -> BTreeSet<GroupId> {
+    let node = span.first().and_then(|name| engine.node(name));
+    let policy = node.as_ref().and_then(|node| node.policies.get(key));
+    policy.into_iter().flat_map(|policy| policy.groups()).collect()
 }
 
 fn fresh(agents: &BTreeMap<Arc<str>, Agent>, name: &Arc<str>, now: Instant) -> Node {
@@ -366,18 +311,12 @@ fn fresh(agents: &BTreeMap<Arc<str>, Agent>, name: &Arc<str>, now: Instant) -> N
     node
 }
 
-fn programmed_at(status: &PolicyStatus, generation: i64) -> bool {
-    conditions::find(&status.conditions, PROGRAMMED).is_some_and(|condition| {
-        condition.status == "True" && condition.observed_generation == Some(generation)
-    })
-}
-
-/// The message of Accepted, where that is False now and was not, or said something else.
-fn news(before: &PolicyStatus, after: &PolicyStatus) -> Option<String> {
-    let refused = |status: &PolicyStatus| {
-        conditions::find(&status.conditions, conditions::ACCEPTED)
-            .filter(|condition| condition.status == "False")
-            .map(|condition| condition.message.clone())
-    };
-    refused(after).filter(|message| refused(before).as_ref() != Some(message))
+/// Whether Programmed is said to be True of that generation.
+pub(super) fn programmed_at(
+    conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    generation: i64,
+) -> bool {
+    selvage_crds::conditions::find(conditions, selvage_crds::conditions::PROGRAMMED).is_some_and(
+        |condition| condition.status == "True" && condition.observed_generation == Some(generation),
+    )
 }

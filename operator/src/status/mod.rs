@@ -1,18 +1,25 @@
-//! From what nodes report to conditions: NetworkPolicyStatus of every NetworkPolicy, and the IPPools.
+//! From what nodes report to conditions on every object that people write.
 //!
-//! [`Board`] is pure: it is told of policies, reports and agents, and says which status to write next. [`Writer`]
-//! sends, and tells of policies that are not accepted by an Event.
+//! [`Board`] is pure: it is told of objects, reports and agents, and says which status to write next. [`Writer`]
+//! sends, and tells of what somebody must act on by an Event.
 
+mod about;
 mod board;
 mod judge;
+mod ledger;
 mod node;
 mod pace;
+mod policies;
 mod pools;
+mod progress;
+mod sets;
+mod tiers;
 mod writer;
 
-pub use board::{Board, StatusWrite};
+pub use about::{About, Resource, Said};
+pub use board::{Board, Publication, View};
+pub use ledger::{News, StatusWrite};
 pub use node::Published;
-pub use pools::{PoolWrite, Pools};
 pub use writer::{Outcome, Writer};
 
 #[cfg(test)]

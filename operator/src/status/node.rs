@@ -24,6 +24,8 @@ pub struct Node {
     since: BTreeMap<PolicyKey, Since>,
     /// The NodePolicy as it stands; None where there is none.
     published: Option<Published>,
+    /// Digests of the last NodePolicies that stood, by generation.
+    digests: BTreeMap<i64, String>,
     /// What its agent reported last.
     report: Option<NodePolicyStatus>,
     /// Since when no agent of it is ready; None while one is.
@@ -41,6 +43,8 @@ struct Set {
 pub struct Published {
     /// `spec.policySet`.
     pub policy_set: String,
+    /// `spec.digest`.
+    pub digest: String,
     /// `metadata.generation`.
     pub generation: i64,
 }
@@ -76,7 +80,14 @@ pub enum Standing {
 impl Node {
     /// A node that nothing is known of since `now`.
     pub fn new(now: Instant) -> Self {
-        Self { sets: VecDeque::new(), since: BTreeMap::new(), published: None, report: None, away: Some(now) }
+        Self {
+            sets: VecDeque::new(),
+            since: BTreeMap::new(),
+            published: None,
+            digests: BTreeMap::new(),
+            report: None,
+            away: Some(now),
+        }
     }
 
     /// It is to enforce this from now on; whether the set of policies is another.
@@ -120,6 +131,12 @@ impl Node {
     /// Its NodePolicy stands so, with what its agent reports; whether that says anything new of a policy.
     pub fn reported(&mut self, published: Option<Published>, report: Option<NodePolicyStatus>) -> bool {
         self.published = published;
+        if let Some(published) = &self.published {
+            self.digests.insert(published.generation, published.digest.clone());
+            if self.digests.len() > SETS {
+                self.digests.pop_first();
+            }
+        }
         let published = self.note_published();
         let observed =
             |report: &Option<NodePolicyStatus>| report.as_ref().and_then(|r| r.observed_generation);
@@ -164,13 +181,40 @@ impl Node {
         self.away.map(|since| since + AGENT_GRACE).filter(|end| *end > now)
     }
 
+    /// The generation of its NodePolicy as it stands.
+    pub fn published_generation(&self) -> Option<i64> {
+        self.published.as_ref().map(|published| published.generation)
+    }
+
+    /// Whether the kernel holds its NodePolicy of that generation, or of a later one.
+    pub fn reached(&self, generation: i64) -> bool {
+        self.report.as_ref().is_some_and(|report| {
+            report.observed_generation >= Some(generation)
+                && self.digests.range(generation..).any(|(_, digest)| report.digest.as_ref() == Some(digest))
+        })
+    }
+
+    /// How something stands here that is no policy, given whether the agent has said so once.
+    pub fn standing_of_all(&self, stands: bool, now: Instant) -> Standing {
+        let away = self.away.is_some_and(|since| since + AGENT_GRACE <= now);
+        match self.report.as_ref().and_then(failure_of_the_node) {
+            Some(failure) => failure,
+            None => self.standing_if(stands, away),
+        }
+    }
+
+    fn standing_if(&self, stands: bool, away: bool) -> Standing {
+        match (stands, away) {
+            (true, false) => Standing::Programmed,
+            (true, true) => Standing::Unknown,
+            (false, true) => absent(),
+            (false, false) => Standing::Pending,
+        }
+    }
+
     /// Whether a policy stands here in that generation.
     pub fn standing(&self, key: &PolicyKey, uid: &str, generation: i64, now: Instant) -> Standing {
         let away = self.away.is_some_and(|since| since + AGENT_GRACE <= now);
-        let absent = || Standing::Failed {
-            reason: reason::AGENT_NOT_READY.into(),
-            message: "no agent of this node is ready".into(),
-        };
         let Some(report) = &self.report else { return if away { absent() } else { Standing::Pending } };
         if let Some(failure) = failure(report, key) {
             return failure;
@@ -181,12 +225,7 @@ impl Node {
             && report.policy_set.as_ref().is_some_and(|hash| {
                 self.sets.iter().any(|set| set.hash == *hash && set.holds(key, uid, generation))
             });
-        match (stands, away) {
-            (true, false) => Standing::Programmed,
-            (true, true) => Standing::Unknown,
-            (false, true) => absent(),
-            (false, false) => Standing::Pending,
-        }
+        self.standing_if(stands, away)
     }
 }
 
@@ -202,8 +241,15 @@ impl Since {
     }
 }
 
-/// What the agent says is wrong, with the node or with this policy.
-fn failure(report: &NodePolicyStatus, key: &PolicyKey) -> Option<Standing> {
+fn absent() -> Standing {
+    Standing::Failed {
+        reason: reason::AGENT_NOT_READY.into(),
+        message: "no agent of this node is ready".into(),
+    }
+}
+
+/// What the agent says is wrong with the node.
+fn failure_of_the_node(report: &NodePolicyStatus) -> Option<Standing> {
     for kind in [conditions::READY, conditions::PROGRAMMED] {
         let Some(condition) = conditions::find(&report.conditions, kind) else { continue };
         let waits = [reason::PENDING, reason::WAITING, reason::PARTIALLY_PROGRAMMED];
@@ -213,6 +259,14 @@ fn failure(report: &NodePolicyStatus, key: &PolicyKey) -> Option<Standing> {
                 message: condition.message.clone(),
             });
         }
+    }
+    None
+}
+
+/// What the agent says is wrong, with the node or with this policy.
+fn failure(report: &NodePolicyStatus, key: &PolicyKey) -> Option<Standing> {
+    if let Some(failure) = failure_of_the_node(report) {
+        return Some(failure);
     }
     if let Some(entry) = report.not_programmed.iter().find(|entry| entry.policy.is(key)) {
         return Some(Standing::Failed { reason: entry.reason.clone(), message: entry.message.clone() });

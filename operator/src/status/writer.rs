@@ -1,23 +1,22 @@
 //! Sends statuses and Events, under the lease.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
-use kube::core::DeserializeGuard;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::core::Request;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
-use selvage_crds::conditions::{ACCEPTED, find};
-use selvage_crds::{
-    AddressGroup, IPPool, IPPoolSpec, NetworkPolicyStatus, NetworkPolicyStatusSpec, NodePolicy,
-};
-use selvage_policy::compiled::PolicyKey;
+use selvage_crds::{AddressGroup, NetworkPolicyStatus, NetworkPolicyStatusSpec, NodePolicy};
+use serde::Deserialize;
+use serde_json::json;
 use tracing::{debug, warn};
 
-use super::{PoolWrite, StatusWrite};
+use super::about::About;
+use super::ledger::{News, StatusWrite};
 use crate::api::{MANAGED_BY, OPERATOR, deadline};
 use crate::lease::Fence;
 use crate::publish::{Item, Refusal};
-use crate::watch::{Place, SeenStatus};
+use crate::watch::{Place, Stood};
 
 /// The API server's limit of an Event's note, in bytes.
 const MAX_NOTE: usize = 1024;
@@ -26,11 +25,17 @@ const MAX_NOTE: usize = 1024;
 #[derive(Debug)]
 pub enum Outcome {
     /// The object stands.
-    Done(SeenStatus),
-    /// To be tried again; with what stands, where that is known.
+    Done(Stood),
+    /// To be tried again.
     Again,
-    /// The policy's namespace or the policy is gone, so its status is of no use.
+    /// The object or its namespace is gone or about to go, so its status is of no use.
     Gone,
+}
+
+/// What of an answer is read: a set may be large.
+#[derive(Deserialize)]
+struct Answer {
+    metadata: ObjectMeta,
 }
 
 /// Sends statuses.
@@ -50,89 +55,126 @@ impl Writer {
         Self { recorder: Recorder::new(client.clone(), reporter), client, namespace, fence }
     }
 
-    /// Writes a NetworkPolicyStatus, and makes it where there is none.
+    /// Writes a status, and makes the NetworkPolicyStatus where there is none.
     pub async fn status(&self, write: StatusWrite) -> Outcome {
-        let StatusWrite { key, .. } = &write;
+        let StatusWrite { about, .. } = &write;
         match self.try_status(&write).await {
-            Ok(Some(seen)) => {
-                if let Some(note) = &write.event {
-                    self.tell(&write, note).await;
+            Ok(Some(stood)) => {
+                if let Some(news) = &write.event {
+                    self.tell(&write, news).await;
                 }
-                Outcome::Done(seen)
+                Outcome::Done(stood)
             }
             Ok(None) => Outcome::Again,
-            Err(kube::Error::Api(status)) if status.code == 404 && write.place.is_none() => {
-                debug!(policy = %key, "the namespace is gone");
+            Err(kube::Error::Api(status)) if is_going(&status, &write) => {
+                debug!(%about, status.message, "the object or its namespace is gone");
                 Outcome::Gone
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                debug!(policy = %key, status.message, "status changed meanwhile, and is tried again");
+                debug!(%about, status.message, "status changed meanwhile, and is tried again");
                 Outcome::Again
             }
             Err(error) => {
-                warn!(policy = %key, %error, "status could not be written, and is tried again");
+                warn!(%about, %error, "status could not be written, and is tried again");
                 Outcome::Again
             }
         }
     }
 
-    async fn try_status(&self, write: &StatusWrite) -> kube::Result<Option<SeenStatus>> {
-        let StatusWrite { key, policy_uid, place, stale, status, .. } = write;
-        let api = Api::<NetworkPolicyStatus>::namespaced(self.client.clone(), &key.namespace);
+    async fn try_status(&self, write: &StatusWrite) -> kube::Result<Option<Stood>> {
+        let StatusWrite { about, uid, place, stale, said, .. } = write;
         let params = PostParams { field_manager: Some(OPERATOR.into()), ..PostParams::default() };
+        let place = match (about, place) {
+            (_, Some(place)) => place.clone(),
+            (About::Policy(_), None) => match self.create(write, stale.as_ref(), &params).await? {
+                Some(place) => place,
+                None => return Ok(None),
+            },
+            // A watch brings the place of an object together with the object.
+            (_, None) => return Ok(None),
+        };
+        if !self.fence.holds() {
+            return Ok(None);
+        }
+        let holder = about.holder();
+        let json = said.json(about).map_err(kube::Error::SerdeError)?;
+        let object = json!({
+            "apiVersion": holder.api_version,
+            "kind": holder.kind,
+            "metadata": {
+                "name": &**about.name(), "namespace": Some(about.namespace()).filter(|name| !name.is_empty()),
+                "uid": place.uid, "resourceVersion": place.version,
+            },
+            "status": json,
+        });
+        let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError)?;
+        // The API server takes nothing but the status of it, so the rest of the object need not be known.
+        let request = Request::new(holder.path(about.namespace()))
+            .replace_subresource("status", about.name(), &params, body)
+            .map_err(kube::Error::BuildRequest)?;
+        let answer: Answer = deadline(self.client.request(request)).await?;
+        let place = Place::of(&answer.metadata);
+        Ok(Some(Stood { place, uid: uid.to_string(), said: said.clone() }))
+    }
+
+    /// Makes a NetworkPolicyStatus.
+    async fn create(
+        &self,
+        write: &StatusWrite,
+        stale: Option<&Place>,
+        params: &PostParams,
+    ) -> kube::Result<Option<Place>> {
+        let StatusWrite { about, uid, .. } = write;
+        let api = Api::<NetworkPolicyStatus>::namespaced(self.client.clone(), about.namespace());
+        if !self.fence.holds() {
+            return Ok(None);
+        }
         if let Some(stale) = stale {
-            if !self.fence.holds() {
-                return Ok(None);
-            }
             let only = Preconditions { uid: Some(stale.uid.clone()), resource_version: None };
-            match deadline(api.delete(&key.name, &DeleteParams::default().preconditions(only))).await {
+            match deadline(api.delete(about.name(), &DeleteParams::default().preconditions(only))).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut object = NetworkPolicyStatus {
+        let owner = about.resource();
+        let object = NetworkPolicyStatus {
             metadata: ObjectMeta {
-                name: Some(key.name.to_string()),
-                namespace: Some(key.namespace.to_string()),
+                name: Some(about.name().to_string()),
+                namespace: Some(about.namespace().to_owned()),
                 labels: Some([(MANAGED_BY.to_owned(), OPERATOR.to_owned())].into()),
                 owner_references: Some(vec![OwnerReference {
-                    api_version: "networking.k8s.io/v1".into(),
-                    kind: "NetworkPolicy".into(),
-                    name: key.name.to_string(),
-                    uid: policy_uid.to_string(),
+                    api_version: owner.api_version.into(),
+                    kind: owner.kind.into(),
+                    name: about.name().to_string(),
+                    uid: uid.to_string(),
                     controller: Some(true),
                     block_owner_deletion: None,
                 }]),
                 ..ObjectMeta::default()
             },
-            spec: NetworkPolicyStatusSpec { uid: policy_uid.to_string() },
+            spec: NetworkPolicyStatusSpec { uid: uid.to_string() },
             status: None,
-        };
-        let place = match place {
-            Some(place) => place.clone(),
-            None => {
-                if !self.fence.holds() {
-                    return Ok(None);
-                }
-                Place::of(&deadline(api.create(&params, &object)).await?.metadata)
-            }
         };
         if !self.fence.holds() {
             return Ok(None);
         }
-        object.metadata.uid = Some(place.uid);
-        object.metadata.resource_version = Some(place.version);
-        object.status = Some(status.clone());
-        let written = deadline(api.replace_status(&key.name, &params, &object)).await?;
-        Ok(Some(SeenStatus::of(DeserializeGuard(Ok(written)))))
+        Ok(Some(Place::of(&deadline(api.create(params, &object)).await?.metadata)))
     }
 
-    /// Tells by an Event that a policy is not accepted.
-    async fn tell(&self, write: &StatusWrite, message: &str) {
-        let reason = find(&write.status.conditions, ACCEPTED).map(|condition| condition.reason.clone());
-        let event = warning(reason.unwrap_or_default(), "Accept", message);
-        self.send(&event, &reference(&write.key, &write.policy_uid)).await;
+    /// Tells by an Event what somebody must act on.
+    async fn tell(&self, write: &StatusWrite, news: &News) {
+        let about = &write.about;
+        let resource = about.resource();
+        let reference = ObjectReference {
+            api_version: Some(resource.api_version.into()),
+            kind: Some(resource.kind.into()),
+            namespace: Some(about.namespace().to_owned()).filter(|namespace| !namespace.is_empty()),
+            name: Some(about.name().to_string()),
+            uid: Some(write.uid.to_string()),
+            ..ObjectReference::default()
+        };
+        self.send(&warning(news.reason.clone(), "Accept", &news.message), &reference).await;
     }
 
     /// Tells by an Event that an object is not published.
@@ -161,38 +203,18 @@ impl Writer {
             warn!(object = about.name, %error, "event could not be sent");
         }
     }
+}
 
-    /// Sends one request about an IPPool; whether it was done.
-    pub async fn pool(&self, write: PoolWrite) -> bool {
-        if !self.fence.holds() {
-            return false;
-        }
-        let api = Api::<IPPool>::all(self.client.clone());
-        let params = PostParams { field_manager: Some(OPERATOR.into()), ..PostParams::default() };
-        let name = write.name().clone();
-        let answer = match write {
-            PoolWrite::Create { cidr, .. } => {
-                let mut pool =
-                    IPPool::new(&name, IPPoolSpec { cidr: cidr.to_string(), ..IPPoolSpec::default() });
-                pool.metadata.labels = Some([(MANAGED_BY.to_owned(), OPERATOR.to_owned())].into());
-                deadline(api.create(&params, &pool)).await.map(|_| ())
-            }
-            PoolWrite::Delete { place, .. } => {
-                let only = Preconditions { uid: Some(place.uid), resource_version: None };
-                deadline(api.delete(&name, &DeleteParams::default().preconditions(only))).await.map(|_| ())
-            }
-            PoolWrite::Status { place, cidr, status, .. } => {
-                let mut pool = IPPool::new(&name, IPPoolSpec { cidr, ..IPPoolSpec::default() });
-                pool.metadata.uid = Some(place.uid);
-                pool.metadata.resource_version = Some(place.version);
-                pool.status = Some(*status);
-                deadline(api.replace_status(&name, &params, &pool)).await.map(|_| ())
-            }
-        };
-        if let Err(error) = &answer {
-            warn!(pool = &*name, %error, "pool could not be written, and is tried again");
-        }
-        answer.is_ok()
+/// Whether an answer says that the object or its namespace goes: a namespace that is being deleted takes nothing new.
+fn is_going(status: &kube::core::Status, write: &StatusWrite) -> bool {
+    let terminating = || {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    };
+    match status.code {
+        404 => write.place.is_none(),
+        403 => terminating(),
+        _ => false,
     }
 }
 
@@ -203,15 +225,4 @@ fn warning(reason: String, action: &str, message: &str) -> Event {
     }
     let action = action.to_owned();
     Event { type_: EventType::Warning, reason, note: Some(note), action, secondary: None }
-}
-
-fn reference(key: &PolicyKey, uid: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("networking.k8s.io/v1".into()),
-        kind: Some("NetworkPolicy".into()),
-        namespace: Some(key.namespace.to_string()),
-        name: Some(key.name.to_string()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    }
 }

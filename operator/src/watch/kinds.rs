@@ -1,62 +1,24 @@
-//! The kinds that are watched, and what is kept of each.
+//! What is kept of each kind that is watched.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::Api;
-use kube::core::{DeserializeGuard, ObjectMeta, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, ObjectMeta, PartialObjectMeta};
 use kube::{Client, Resource};
-use selvage_crds::{AddressGroup, IPPool, NetworkPolicyStatus, NodePolicy};
+use selvage_crds::{AddressGroup, NetworkPolicyStatus, NodePolicy};
 use selvage_policy::compiled::{EndpointKey, PolicyKey, PolicyKind};
-use selvage_policy::model::Change;
+use selvage_policy::model::{Change, Key};
 use serde::de::DeserializeOwned;
 
-use super::seen::{Agent, SeenNode, SeenPool, SeenSlice, SeenStatus};
+use super::Kind;
+use super::seen::{Agent, SeenNode, SeenSlice, Stood};
+use super::update::{Context, Update};
 use crate::convert::{self, Converted};
-
-/// A kind of objects. The first four are what policies are made from, the others what the operator writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Namespace,
-    Node,
-    Pod,
-    NetworkPolicy,
-    NodePolicy,
-    AddressGroup,
-    NetworkPolicyStatus,
-    IPPool,
-}
-
-/// What happened to one object; None says that it is gone.
-#[derive(Debug)]
-pub enum Update {
-    /// Something that the engine takes as it is.
-    Change(Change),
-    /// A NetworkPolicy.
-    Policy(PolicyKey, Option<Box<Converted>>),
-    /// A NetworkPolicy that can't be decoded. What was known of it stays; if that is nothing, this is to be said.
-    Unreadable(PolicyKey, Box<Converted>),
-    /// An agent's pod, by name.
-    Agent(Arc<str>, Option<Agent>),
-    /// A NodePolicy, by name.
-    NodePolicy(Arc<str>, Option<Box<SeenNode>>),
-    /// An AddressGroup, by name.
-    Slice(Arc<str>, Option<SeenSlice>),
-    /// A NetworkPolicyStatus; the key is its policy's.
-    Status(PolicyKey, Option<Box<SeenStatus>>),
-    /// An IPPool, by name.
-    Pool(Arc<str>, Option<Box<SeenPool>>),
-}
-
-/// What translating needs to know.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The system namespace.
-    pub namespace: Arc<str>,
-}
+use crate::status::About;
 
 /// A kind that can be watched.
 pub trait Watched: Send + 'static {
@@ -66,285 +28,155 @@ pub trait Watched: Send + 'static {
     type Key: Ord + Clone + Send;
     /// Which kind it is.
     const KIND: Kind;
+    /// Whether there are clusters that don't serve it.
+    const OPTIONAL: bool = false;
     /// Where to watch.
     fn api(client: Client, namespace: &str) -> Api<Self::Wire>;
     /// The object's key; None for an object without a name, which no API server hands out.
     fn key(metadata: &ObjectMeta) -> Option<Self::Key>;
-    /// The object came or changed.
+    /// The object came or changed, or went (None).
     ///
     /// # Errors
     /// Why it can't be decoded.
-    fn applied(
+    fn told(
         context: &Context,
         key: Self::Key,
-        object: Self::Wire,
+        object: Option<Self::Wire>,
         updates: &mut Vec<Update>,
     ) -> Result<(), String>;
-    /// The object went.
-    fn gone(context: &Context, key: &Self::Key, updates: &mut Vec<Update>);
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Namespace,
-        Self::Node,
-        Self::Pod,
-        Self::NetworkPolicy,
-        Self::NodePolicy,
-        Self::AddressGroup,
-        Self::NetworkPolicyStatus,
-        Self::IPPool,
-    ];
-    /// The kinds that policies are made from, which a `basis` speaks of.
-    pub const INPUTS: [Self; 4] = [Self::Namespace, Self::Node, Self::Pod, Self::NetworkPolicy];
+/// Implements [`Watched`]: of which kind, what is decoded, where it is watched, which key it has, and what it tells.
+macro_rules! watched {
+    ($kind:ident as $wire:ty, $place:ident, $key:ident -> $key_type:ty, $told:expr $(, $option:ident)?) => {
+        impl Watched for $kind {
+            type Wire = $wire;
+            type Key = $key_type;
+            const KIND: Kind = Kind::$kind;
+            $(const $option: bool = true;)?
 
-    /// The kind's name, as in a `basis`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Namespace => "Namespace",
-            Self::Node => "Node",
-            Self::Pod => "Pod",
-            Self::NetworkPolicy => "NetworkPolicy",
-            Self::NodePolicy => "NodePolicy",
-            Self::AddressGroup => "AddressGroup",
-            Self::NetworkPolicyStatus => "NetworkPolicyStatus",
-            Self::IPPool => "IPPool",
+            fn api(client: Client, namespace: &str) -> Api<Self::Wire> {
+                $place(client, namespace)
+            }
+
+            fn key(metadata: &ObjectMeta) -> Option<Self::Key> {
+                $key(metadata)
+            }
+
+            fn told(
+                context: &Context,
+                key: Self::Key,
+                object: Option<Self::Wire>,
+                updates: &mut Vec<Update>,
+            ) -> Result<(), String> {
+                let told: fn(&Context, $key_type, Option<$wire>, &mut Vec<Update>) -> Result<(), String> = $told;
+                told(context, key, object, updates)
+            }
         }
-    }
+    };
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+pub(super) use watched;
+
+// Of these two only the labels matter, so only metadata is asked for; nothing in it can fail to decode.
+watched!(Namespace as PartialObjectMeta<Namespace>, everywhere, name -> Arc<str>, |_, key, object, updates| {
+    change(updates, Change::Namespace(key, object.map(|object| convert::namespace(&object.metadata))))
+});
+watched!(ServiceAccount as PartialObjectMeta<ServiceAccount>, everywhere, object_key -> Key, |_, key, object, updates| {
+    change(updates, Change::ServiceAccount(key, object.map(|object| convert::service_account(&object.metadata))))
+});
+watched!(Node as DeserializeGuard<Node>, everywhere, name -> Arc<str>, |_, key, object, updates| {
+    change(updates, Change::Node(key, decoded(object)?.as_ref().map(convert::node)))
+});
+watched!(Pod as DeserializeGuard<Pod>, everywhere, pod_key -> EndpointKey, |context, key, object, updates| {
+    let pod = decoded(object)?;
+    if key.namespace == context.namespace {
+        updates.push(Update::Agent(key.name.clone(), pod.as_ref().and_then(Agent::of)));
     }
+    change(updates, Change::Pod(key, pod.as_ref().and_then(convert::pod)))
+});
+watched!(EndpointSlice as DeserializeGuard<EndpointSlice>, everywhere, object_key -> Key, |_, key, object, updates| {
+    change(updates, Change::Backends(key, decoded(object)?.as_ref().and_then(convert::endpoint_slice)))
+});
+watched!(NetworkPolicy as DeserializeGuard<NetworkPolicy>, everywhere, network_policy_key -> PolicyKey, |_, key, object, updates| {
+    policy(key, object, updates, convert::network_policy)
+});
+watched!(NodePolicy as DeserializeGuard<NodePolicy>, of_the_system, name -> Arc<str>, |_, key, object, updates| {
+    updates.push(Update::NodePolicy(key, object.map(|object| Box::new(SeenNode::of(object)))));
+    Ok(())
+});
+watched!(AddressGroup as DeserializeGuard<AddressGroup>, of_the_system, name -> Arc<str>, |_, key, object, updates| {
+    updates.push(Update::Slice(key, object.map(SeenSlice::of)));
+    Ok(())
+});
+watched!(NetworkPolicyStatus as DeserializeGuard<NetworkPolicyStatus>, everywhere, network_policy_key -> PolicyKey, |_, key, object, updates| {
+    let stood = object.map(|object| Box::new(Stood::of_network_policy(object)));
+    updates.push(Update::Stands(About::Policy(key), stood));
+    Ok(())
+});
+
+/// All objects of a kind.
+pub(super) fn everywhere<K: Resource<DynamicType = ()>>(client: Client, _: &str) -> Api<K> {
+    Api::all(client)
 }
 
-fn name(metadata: &ObjectMeta) -> Option<Arc<str>> {
+/// The objects in the system namespace.
+fn of_the_system<K>(client: Client, namespace: &str) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(client, namespace)
+}
+
+pub(super) fn name(metadata: &ObjectMeta) -> Option<Arc<str>> {
     metadata.name.as_deref().map(Arc::from)
 }
 
-fn policy_key(metadata: &ObjectMeta) -> Option<PolicyKey> {
-    let namespace = metadata.namespace.as_deref()?.into();
-    Some(PolicyKey { kind: PolicyKind::NetworkPolicy, namespace, name: name(metadata)? })
+pub(super) fn object_key(metadata: &ObjectMeta) -> Option<Key> {
+    convert::object_key(metadata)
 }
 
-impl Watched for Namespace {
-    // Only the labels matter, so only metadata is asked for; there is nothing in it that can fail to decode.
-    type Wire = PartialObjectMeta<Namespace>;
-    type Key = Arc<str>;
-    const KIND: Kind = Kind::Namespace;
-
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<Arc<str>> {
-        name(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: Arc<str>,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        let namespace = convert::namespace(&object.metadata);
-        updates.push(Update::Change(Change::Namespace(key, Some(namespace))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &Arc<str>, updates: &mut Vec<Update>) {
-        updates.push(Update::Change(Change::Namespace(key.clone(), None)));
-    }
+fn pod_key(metadata: &ObjectMeta) -> Option<EndpointKey> {
+    convert::pod_key(metadata)
 }
 
-impl Watched for Node {
-    type Wire = DeserializeGuard<Node>;
-    type Key = Arc<str>;
-    const KIND: Kind = Kind::Node;
-
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<Arc<str>> {
-        name(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: Arc<str>,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        let node = object.0.map_err(|invalid| invalid.error)?;
-        updates.push(Update::Change(Change::Node(key, Some(convert::node(&node)))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &Arc<str>, updates: &mut Vec<Update>) {
-        updates.push(Update::Change(Change::Node(key.clone(), None)));
-    }
+pub(super) fn policy_key(kind: PolicyKind, metadata: &ObjectMeta) -> Option<PolicyKey> {
+    let namespace = match kind {
+        PolicyKind::NetworkPolicy | PolicyKind::SelvageNetworkPolicy => metadata.namespace.as_deref()?,
+        PolicyKind::ClusterNetworkPolicy | PolicyKind::GlobalNetworkPolicy => "",
+    };
+    Some(PolicyKey { kind, namespace: namespace.into(), name: name(metadata)? })
 }
 
-impl Watched for Pod {
-    type Wire = DeserializeGuard<Pod>;
-    type Key = EndpointKey;
-    const KIND: Kind = Kind::Pod;
+fn network_policy_key(metadata: &ObjectMeta) -> Option<PolicyKey> {
+    policy_key(PolicyKind::NetworkPolicy, metadata)
+}
 
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<EndpointKey> {
-        convert::pod_key(metadata)
-    }
-    fn applied(
-        context: &Context,
-        key: EndpointKey,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        let pod = object.0.map_err(|invalid| invalid.error)?;
-        if key.namespace == context.namespace {
-            updates.push(Update::Agent(key.name.clone(), Agent::of(&pod)));
+fn change(updates: &mut Vec<Update>, change: Change) -> Result<(), String> {
+    updates.push(Update::Change(change));
+    Ok(())
+}
+
+pub(super) fn decoded<K>(object: Option<DeserializeGuard<K>>) -> Result<Option<K>, String> {
+    object.map(|object| object.0.map_err(|invalid| invalid.error)).transpose()
+}
+
+/// What a policy says. One that can't be decoded is told as such.
+pub(super) fn policy<K>(
+    key: PolicyKey,
+    object: Option<DeserializeGuard<K>>,
+    updates: &mut Vec<Update>,
+    convert: fn(&K) -> Option<Converted>,
+) -> Result<(), String> {
+    let policy = match object.map(|object| object.0) {
+        None => None,
+        Some(Ok(policy)) => convert(&policy).map(Box::new),
+        Some(Err(invalid)) => {
+            let converted = convert::unreadable(key.kind, &invalid.metadata, &invalid.error);
+            updates.extend(converted.map(|converted| Update::Unreadable(key, Box::new(converted))));
+            return Err(invalid.error);
         }
-        updates.push(Update::Change(Change::Pod(key, convert::pod(&pod))));
-        Ok(())
-    }
-    fn gone(context: &Context, key: &EndpointKey, updates: &mut Vec<Update>) {
-        if key.namespace == context.namespace {
-            updates.push(Update::Agent(key.name.clone(), None));
-        }
-        updates.push(Update::Change(Change::Pod(key.clone(), None)));
-    }
-}
-
-impl Watched for NetworkPolicy {
-    type Wire = DeserializeGuard<NetworkPolicy>;
-    type Key = PolicyKey;
-    const KIND: Kind = Kind::NetworkPolicy;
-
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<PolicyKey> {
-        policy_key(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: PolicyKey,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        let policy = match object.0 {
-            Ok(policy) => policy,
-            Err(invalid) => {
-                let converted =
-                    convert::unreadable(PolicyKind::NetworkPolicy, &invalid.metadata, &invalid.error);
-                updates.extend(converted.map(|converted| Update::Unreadable(key, Box::new(converted))));
-                return Err(invalid.error);
-            }
-        };
-        updates.push(Update::Policy(key, convert::network_policy(&policy).map(Box::new)));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &PolicyKey, updates: &mut Vec<Update>) {
-        updates.push(Update::Policy(key.clone(), None));
-    }
-}
-
-impl Watched for NodePolicy {
-    type Wire = DeserializeGuard<NodePolicy>;
-    type Key = Arc<str>;
-    const KIND: Kind = Kind::NodePolicy;
-
-    fn api(client: Client, namespace: &str) -> Api<Self::Wire> {
-        Api::namespaced(client, namespace)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<Arc<str>> {
-        name(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: Arc<str>,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        updates.push(Update::NodePolicy(key, Some(Box::new(SeenNode::of(object)))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &Arc<str>, updates: &mut Vec<Update>) {
-        updates.push(Update::NodePolicy(key.clone(), None));
-    }
-}
-
-impl Watched for AddressGroup {
-    type Wire = DeserializeGuard<AddressGroup>;
-    type Key = Arc<str>;
-    const KIND: Kind = Kind::AddressGroup;
-
-    fn api(client: Client, namespace: &str) -> Api<Self::Wire> {
-        Api::namespaced(client, namespace)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<Arc<str>> {
-        name(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: Arc<str>,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        updates.push(Update::Slice(key, Some(SeenSlice::of(object))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &Arc<str>, updates: &mut Vec<Update>) {
-        updates.push(Update::Slice(key.clone(), None));
-    }
-}
-
-impl Watched for NetworkPolicyStatus {
-    type Wire = DeserializeGuard<NetworkPolicyStatus>;
-    type Key = PolicyKey;
-    const KIND: Kind = Kind::NetworkPolicyStatus;
-
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<PolicyKey> {
-        policy_key(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: PolicyKey,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        updates.push(Update::Status(key, Some(Box::new(SeenStatus::of(object)))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &PolicyKey, updates: &mut Vec<Update>) {
-        updates.push(Update::Status(key.clone(), None));
-    }
-}
-
-impl Watched for IPPool {
-    type Wire = DeserializeGuard<IPPool>;
-    type Key = Arc<str>;
-    const KIND: Kind = Kind::IPPool;
-
-    fn api(client: Client, _: &str) -> Api<Self::Wire> {
-        Api::all(client)
-    }
-    fn key(metadata: &ObjectMeta) -> Option<Arc<str>> {
-        name(metadata)
-    }
-    fn applied(
-        _: &Context,
-        key: Arc<str>,
-        object: Self::Wire,
-        updates: &mut Vec<Update>,
-    ) -> Result<(), String> {
-        let pool = object.0.map_err(|invalid| invalid.error)?;
-        updates.push(Update::Pool(key, Some(Box::new(SeenPool::of(pool)))));
-        Ok(())
-    }
-    fn gone(_: &Context, key: &Arc<str>, updates: &mut Vec<Update>) {
-        updates.push(Update::Pool(key.clone(), None));
-    }
+    };
+    updates.push(Update::Policy(key, policy));
+    Ok(())
 }

@@ -4,14 +4,21 @@
 //! older than the request. (Streaming lists of this client ask for "0 or newer", which may be older than what was
 //! published.) Objects are reduced to what matters on arrival; nothing else of them is kept.
 
+mod kind;
 mod kinds;
+mod ours;
 mod relist;
 mod retry;
 mod seen;
+mod update;
 
-pub use kinds::{Context, Kind, Update, Watched};
+pub use kind::Kind;
+pub use kinds::Watched;
 pub use relist::Relist;
-pub use seen::{Agent, Place, SeenNode, SeenPool, SeenSlice, SeenStatus};
+pub use seen::{Agent, Place, SeenNode, SeenPool, SeenSlice, SeenTier, Stood};
+pub use update::{Context, Update};
+
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::api::Api;
@@ -20,7 +27,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use retry::Retry;
 
@@ -29,6 +36,8 @@ const CHUNK: usize = 512;
 /// After how many seconds the API server ends a watch, which then goes on from where it was. A connection that was lost
 /// without a word is noticed by then: [`crate::api::READ_TIMEOUT`] is a little more.
 const WATCH_SECONDS: u32 = 60;
+/// How often a kind that the API server does not serve is looked for.
+const LOOK_FOR_IT: Duration = Duration::from_secs(15);
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -54,6 +63,8 @@ struct Translator<W: Watched> {
     context: Context,
     relist: Relist<W::Key>,
     round: u64,
+    /// The API server does not serve the kind, and that was said.
+    absent: bool,
 }
 
 /// Watches a kind until the receiver is gone. Each change of `relist` starts a new list.
@@ -76,7 +87,7 @@ async fn run<W: Watched, S>(
 ) where
     S: Stream<Item = watcher::Result<Event<W::Wire>>> + Send,
 {
-    let mut translator = Translator::<W> { context, relist: Relist::default(), round: 0 };
+    let mut translator = Translator::<W> { context, relist: Relist::default(), round: 0, absent: false };
     loop {
         translator.round = *relist.borrow_and_update();
         let events = start().ready_chunks(CHUNK);
@@ -91,10 +102,19 @@ async fn run<W: Watched, S>(
                     // A watcher's stream ends with its process alone; a new one is the way on in any case.
                     let Some(chunk) = chunk else { break };
                     let expired = chunk.iter().any(expired);
-                    if messages.send(translator.message(chunk)).await.is_err() {
+                    let absent = W::OPTIONAL && chunk.iter().any(absent);
+                    let message =
+                        if absent { translator.absent() } else { translator.message(chunk) };
+                    if messages.send(message).await.is_err() {
                         return;
                     }
-                    if expired {
+                    if absent {
+                        let pause = tokio::time::timeout(LOOK_FOR_IT, relist.changed()).await;
+                        if matches!(pause, Ok(Err(_))) {
+                            return;
+                        }
+                    }
+                    if expired || absent {
                         break;
                     }
                 }
@@ -104,16 +124,28 @@ async fn run<W: Watched, S>(
 }
 
 impl<W: Watched> Translator<W> {
+    /// The API server does not serve the kind: there is no such object, and none is waited for. Objects that are known
+    /// all the same stay: with the kind the API server deletes its objects one by one, so this is something else.
+    fn absent(&mut self) -> Message {
+        if !std::mem::replace(&mut self.absent, true) {
+            let every = LOOK_FOR_IT.as_secs();
+            match self.relist.len() {
+                0 => {
+                    info!(kind = %W::KIND, every, "the API server does not serve the kind; it is looked for")
+                }
+                kept => warn!(
+                    kind = %W::KIND,
+                    kept,
+                    "the API server does not serve the kind any more, without having deleted its objects: what was \
+                     known of them stays in force"
+                ),
+            }
+        }
+        Message { listed: Some(self.round), objects: self.relist.len(), ..Message::empty(W::KIND) }
+    }
+
     fn message(&mut self, events: Vec<watcher::Result<Event<W::Wire>>>) -> Message {
-        let mut message = Message {
-            kind: W::KIND,
-            updates: Vec::new(),
-            version: None,
-            listed: None,
-            errors: 0,
-            undecodable: 0,
-            objects: 0,
-        };
+        let mut message = Message::empty(W::KIND);
         for event in events {
             match event {
                 Ok(event) => self.event(event, &mut message),
@@ -145,12 +177,15 @@ impl<W: Watched> Translator<W> {
             Event::Delete(object) => {
                 if let Some(key) = noted::<W>(object.meta(), message) {
                     self.relist.deleted(&key);
-                    W::gone(&self.context, &key, &mut message.updates);
+                    self.gone(key, message);
                 }
             }
             Event::InitDone => {
                 for key in self.relist.done() {
-                    W::gone(&self.context, &key, &mut message.updates);
+                    self.gone(key, message);
+                }
+                if std::mem::take(&mut self.absent) {
+                    info!(kind = %W::KIND, "the API server serves the kind now");
                 }
                 debug!(kind = %W::KIND, round = self.round, "list complete");
                 message.listed = Some(self.round);
@@ -161,11 +196,34 @@ impl<W: Watched> Translator<W> {
     fn applied(&self, key: W::Key, object: W::Wire, message: &mut Message) {
         let name = object.meta().name.clone().unwrap_or_default();
         let namespace = object.meta().namespace.clone().unwrap_or_default();
-        if let Err(error) = W::applied(&self.context, key, object, &mut message.updates) {
+        if let Err(error) = W::told(&self.context, key, Some(object), &mut message.updates) {
             warn!(kind = %W::KIND, namespace, name, error, "object can't be decoded; what was known of it stays");
             message.undecodable += 1;
         }
     }
+
+    fn gone(&self, key: W::Key, message: &mut Message) {
+        // Nothing has to be decoded for it.
+        if let Err(error) = W::told(&self.context, key, None, &mut message.updates) {
+            debug!(kind = %W::KIND, error, "deleted");
+        }
+    }
+}
+
+impl Message {
+    fn empty(kind: Kind) -> Self {
+        Self { kind, updates: Vec::new(), version: None, listed: None, errors: 0, undecodable: 0, objects: 0 }
+    }
+}
+
+/// Whether the API server says that it does not serve the kind.
+fn absent<K>(event: &watcher::Result<K>) -> bool {
+    let (Err(watcher::Error::InitialListFailed(error)) | Err(watcher::Error::WatchStartFailed(error))) =
+        event
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Whether the watch can't go on from where it was. The watcher lists anew by itself where an event says so, but would

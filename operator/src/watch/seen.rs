@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use selvage_crds::bucket::{Bucket, GROUP_LABEL};
-use selvage_crds::network_policy_status::PolicyStatus;
 use selvage_crds::node_policy::{NodePolicySpec, NodePolicyStatus};
-use selvage_crds::{AddressGroup, Basis, IPPool, IPPoolStatus, NetworkPolicyStatus, NodePolicy, codec};
+use selvage_crds::{AddressGroup, Basis, IPPool, IPPoolSpec, NetworkPolicyStatus, NodePolicy, Tier, codec};
+use selvage_policy::model;
 
 use crate::api::{MANAGED_BY, OPERATOR};
-use crate::status::Published;
+use crate::convert::{self, Read};
+use crate::status::{Published, Said};
+use selvage_crds::tier::FINALIZER;
 
 /// The label that tells an agent's pod from other pods of the system namespace, and its value.
 const COMPONENT: (&str, &str) = ("app.kubernetes.io/component", "agent");
@@ -68,15 +71,28 @@ pub struct SeenSlice {
     pub basis: Basis,
 }
 
-/// A NetworkPolicyStatus.
+/// What is said of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SeenStatus {
+pub struct Stood {
+    /// Where the object stands that says it.
+    pub place: Place,
+    /// The uid of the object that it is about; empty where it can't be read.
+    pub uid: String,
+    /// What it says.
+    pub said: Said,
+}
+
+/// A Tier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenTier {
     /// Where it stands.
     pub place: Place,
-    /// The uid of the policy it is about; empty where it can't be read.
-    pub policy_uid: String,
     /// What it says.
-    pub status: PolicyStatus,
+    pub read: Read<model::Tier>,
+    /// Somebody deleted it; it stays while it has a finalizer.
+    pub deleting: bool,
+    /// Every finalizer.
+    pub finalizers: Vec<String>,
 }
 
 /// An IPPool.
@@ -88,10 +104,10 @@ pub struct SeenPool {
     pub managed: bool,
     /// When it was made, in seconds: of two that overlap the younger is refused.
     pub created: i64,
-    /// `spec.cidr`.
-    pub cidr: String,
     /// What it says.
-    pub status: IPPoolStatus,
+    pub read: Read<model::Pool>,
+    /// What a pool that takes its place takes over.
+    pub spec: IPPoolSpec,
 }
 
 impl Place {
@@ -150,8 +166,9 @@ impl SeenNode {
 
     /// What a report of this object is about; None where the content can't be read.
     pub fn published(&self) -> Option<Published> {
-        let policy_set = self.spec.as_ref()?.policy_set.clone();
-        Some(Published { policy_set, generation: self.place.generation })
+        let spec = self.spec.as_ref()?;
+        let (policy_set, digest) = (spec.policy_set.clone(), spec.digest.clone());
+        Some(Published { policy_set, digest, generation: self.place.generation })
     }
 
     /// The digest of the content, recomputed; None where it can't be read or is not what the spec says.
@@ -189,34 +206,57 @@ impl SeenSlice {
     }
 }
 
-impl SeenStatus {
-    /// What is kept of a NetworkPolicyStatus.
-    pub fn of(object: DeserializeGuard<NetworkPolicyStatus>) -> Self {
-        match object.0 {
-            Ok(object) => Self {
-                place: Place::of(&object.metadata),
-                policy_uid: object.spec.uid,
-                status: object.status.unwrap_or_default(),
-            },
-            Err(invalid) => Self {
-                place: Place::of(&invalid.metadata),
-                policy_uid: String::new(),
-                status: PolicyStatus::default(),
-            },
-        }
+impl Stood {
+    /// What is said of a NetworkPolicy.
+    pub fn of_network_policy(object: DeserializeGuard<NetworkPolicyStatus>) -> Self {
+        let (metadata, uid, status) = match object.0 {
+            Ok(object) => (object.metadata, object.spec.uid, object.status.unwrap_or_default()),
+            Err(invalid) => (invalid.metadata, String::new(), Default::default()),
+        };
+        Self { place: Place::of(&metadata), uid, said: Said::Policy(status) }
+    }
+
+    /// What an object says of itself.
+    pub fn of_itself(metadata: &ObjectMeta, said: Said) -> Self {
+        let place = Place::of(metadata);
+        Self { uid: place.uid.clone(), place, said }
+    }
+}
+
+impl SeenTier {
+    /// What is kept of a Tier; None for an object without name.
+    pub fn of(object: &Tier) -> Option<Self> {
+        let metadata = &object.metadata;
+        Some(Self {
+            place: Place::of(metadata),
+            read: convert::tier(object)?.1,
+            deleting: metadata.deletion_timestamp.is_some(),
+            finalizers: metadata.finalizers.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Whether it can't go while the operator does not let it.
+    pub fn is_held(&self) -> bool {
+        self.finalizers.iter().any(|name| name == FINALIZER)
     }
 }
 
 impl SeenPool {
-    /// What is kept of an IPPool.
-    pub fn of(object: IPPool) -> Self {
-        Self {
-            place: Place::of(&object.metadata),
-            managed: label(&object.metadata, MANAGED_BY) == Some(OPERATOR),
-            created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-            cidr: object.spec.cidr,
-            status: object.status.unwrap_or_default(),
-        }
+    /// What is kept of an IPPool; None for an object without name.
+    pub fn of(object: &IPPool) -> Option<Self> {
+        let metadata = &object.metadata;
+        Some(Self {
+            place: Place::of(metadata),
+            managed: label(metadata, MANAGED_BY) == Some(OPERATOR),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            read: convert::ip_pool(object)?.1,
+            spec: object.spec.clone(),
+        })
+    }
+
+    /// Its network, where that can be read.
+    pub fn net(&self) -> Option<IpNet> {
+        self.read.value.as_ref().map(|pool| pool.net)
     }
 }
 

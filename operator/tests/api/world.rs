@@ -34,6 +34,7 @@ impl Replica {
             listen: ([127, 0, 0, 1], 0).into(),
             lease_name: "selvage-operator".into(),
             pod_cidrs: vec![],
+            create_default_pools: true,
         };
         let (stop, stopped) = watch::channel(false);
         let operator = Operator {

@@ -1,6 +1,8 @@
 //! What to write next, given what should stand and what does.
 
+mod publication;
 mod render;
+mod teardown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use selvage_crds::conditions::reason;
 use selvage_policy::compiled::GroupId;
 use selvage_policy::engine::{Delta, Engine, GroupDelta};
 
+use self::teardown::Teardown;
 use super::group::Group;
 use super::rounds::{Phase, Rounds};
 use super::{FORGET_AFTER, Item, RETIRE_AFTER, SliceId, Standing, Write};
@@ -86,16 +89,6 @@ pub struct Planner {
     gone_meanwhile: BTreeSet<Item>,
     leading: bool,
     teardown: Teardown,
-}
-
-/// Whether somebody tears everything down.
-#[derive(Debug, Default)]
-struct Teardown {
-    /// NodePolicies whose flag was set while this led. A flag that stood before is left over, or is set again.
-    asked: BTreeSet<Arc<str>>,
-    /// Nothing is published. It stays when the last NodePolicy that was asked goes: that is how a teardown ends, and
-    /// what came after it would stay in the kernels.
-    mute: bool,
 }
 
 /// What an object holds once its write is done.
@@ -466,20 +459,5 @@ impl Planner {
     /// When the next failed write is tried again.
     pub fn due(&self) -> Option<Instant> {
         self.rounds.due()
-    }
-}
-
-impl Teardown {
-    fn flag(&mut self, node: &Arc<str>, set: bool) {
-        if set {
-            self.asked.insert(node.clone());
-            if !self.mute {
-                tracing::warn!(node = &**node, "teardown was asked for: nothing is published any more");
-            }
-            self.mute = true;
-        } else if self.asked.remove(node) && self.asked.is_empty() {
-            tracing::warn!(node = &**node, "the last teardown was taken back: publishing goes on");
-            self.mute = false;
-        }
     }
 }

@@ -10,16 +10,19 @@ use selvage_crds::conditions::{PROGRAMMED, find, reason};
 use selvage_crds::digest;
 use selvage_crds::network_policy_status::PolicyStatus;
 use selvage_crds::node_policy::{NodePolicyStatus, NotProgrammed, PolicyRef};
-use selvage_policy::compiled::{self, EndpointKey, PolicyKey, PolicyKind};
+use selvage_policy::compiled::{self, EndpointKey, GroupId, PolicyKey, PolicyKind};
 use selvage_policy::engine::Engine;
 use selvage_policy::model::{self, Change};
 use serde_json::json;
 
-use super::Board;
 use super::node::{Node, Published, Standing};
+use super::{About, Board, Publication, Said, StatusWrite, View};
 use crate::convert;
 use crate::publish::{Item, Refusal};
-use crate::watch::{Agent, Place, SeenStatus};
+use crate::upkeep::{Pools, Upkeep};
+use crate::watch::{Agent, Place, Stood};
+
+mod objects;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,7 +34,28 @@ struct World {
     key: PolicyKey,
     version: u64,
     said: PolicyStatus,
+    writes: Writes,
+    upkeep: Upkeep,
+}
+
+/// What publication says.
+#[derive(Default)]
+struct Writes {
     refused: BTreeMap<Item, Refusal>,
+    /// Nodes and groups that are still to be written.
+    waits: bool,
+}
+
+impl Publication for Writes {
+    fn refused(&self) -> &BTreeMap<Item, Refusal> {
+        &self.refused
+    }
+    fn node_waits(&self, _: &Arc<str>) -> bool {
+        self.waits
+    }
+    fn group_waits(&self, _: GroupId) -> bool {
+        self.waits
+    }
 }
 
 impl World {
@@ -44,7 +68,8 @@ impl World {
             key,
             version: 0,
             said: PolicyStatus::default(),
-            refused: BTreeMap::new(),
+            writes: Writes::default(),
+            upkeep: Upkeep::new(Pools::new(vec![], true)),
         };
         world.policy(1);
         for number in 1..=nodes {
@@ -92,30 +117,53 @@ impl World {
         for policy in delta.nodes.values() {
             self.board.sent(policy, self.now);
         }
-        self.board.touch(&delta.policies);
+        self.board.touch_policies(&delta.policies);
+        delta.sets.iter().for_each(|key| self.board.touch(About::Set(key.clone())));
     }
 
     /// The node reports that it enforces what it was sent, but for what `change` says.
     fn report(&mut self, node: &str, change: impl FnOnce(&mut NodePolicyStatus)) {
         let sent = self.engine.node(node).unwrap();
-        let published = Published { policy_set: digest::policy_set(&sent), generation: 1 };
+        let published = Published {
+            policy_set: digest::policy_set(&sent),
+            digest: digest::node_policy(&sent),
+            generation: 1,
+        };
         let mut status = enforces(&published);
         change(&mut status);
         self.board.reported(&node.into(), Some(published), Some(status), self.now);
     }
 
-    /// Writes what there is to write, after some time; whether that was anything.
-    fn write(&mut self, after: Duration) -> bool {
+    /// The next status to write, after some time.
+    fn next(&mut self, after: Duration) -> Option<StatusWrite> {
         self.now += after;
         let time = Time(Timestamp::from_second(1_800_000_000).unwrap());
-        let Some(write) = self.board.next(&self.engine, &self.refused, self.now, &time) else {
-            return false;
+        let view = View {
+            engine: &self.engine,
+            publication: &self.writes,
+            upkeep: &self.upkeep,
+            now: self.now,
+            time: &time,
         };
+        self.board.next(view)
+    }
+
+    /// A status is written.
+    fn done(&mut self, write: StatusWrite) -> Said {
         self.version += 1;
         let place = Place { version: self.version.to_string(), uid: "s".into(), generation: 1 };
-        self.said = write.status.clone();
-        let seen = SeenStatus { place, policy_uid: "u".into(), status: write.status };
-        self.board.written(&write.key, Some(seen), self.now);
+        let stood = Stood { place, uid: write.uid.to_string(), said: write.said.clone() };
+        self.board.written(&write.about, Some(stood), self.now);
+        write.said
+    }
+
+    /// Writes what there is to write, after some time; whether that was anything.
+    fn write(&mut self, after: Duration) -> bool {
+        let Some(write) = self.next(after) else { return false };
+        match self.done(write) {
+            Said::Policy(status) => self.said = status,
+            other => panic!("{other:?}"),
+        }
         true
     }
 
@@ -135,6 +183,7 @@ fn enforces(published: &Published) -> NodePolicyStatus {
     NodePolicyStatus {
         policy_set: Some(published.policy_set.clone()),
         observed_generation: Some(published.generation),
+        digest: Some(published.digest.clone()),
         ..NodePolicyStatus::default()
     }
 }
@@ -150,6 +199,7 @@ fn a_set_that_comes_back_is_not_programmed_by_the_report_of_its_first_time() {
     node.agent(true, now);
     let of = |set: &compiled::NodePolicy, generation| Published {
         policy_set: digest::policy_set(set),
+        digest: digest::node_policy(set),
         generation,
     };
     let first = of(&with, 1);
@@ -335,8 +385,8 @@ fn a_node_that_nothing_could_be_sent_to_fails() {
     world.report("n02", |_| ());
     assert!(world.write(SECOND));
     let refusal = Refusal { reason: reason::TOO_LARGE, message: "2000000 bytes".into() };
-    world.refused.insert(Item::Node("n02".into()), refusal);
-    world.board.touch([&world.key]);
+    world.writes.refused.insert(Item::Node("n02".into()), refusal);
+    world.board.touch(About::Policy(world.key.clone()));
     assert!(world.write(SECOND));
     world.says("False", reason::FAILED, "1/2");
     let detail = &world.said.nodes.details[0];
