@@ -32,7 +32,7 @@ pub struct Read<T> {
     pub generation: i64,
     /// Its meaning; None where nothing of it can be used.
     pub value: Option<T>,
-    /// What is not used as written, in the order of the fields.
+    /// What is not used as written, and notes after it.
     pub issues: Vec<Issue>,
 }
 
