@@ -1,6 +1,7 @@
 //! Every kind of policy and set with real packets, in both families.
 
 mod ladder;
+mod large;
 mod nat;
 mod policies;
 mod sets;
@@ -28,8 +29,12 @@ const OTHER: u16 = 8090;
 pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     let _namespaces = Namespaces::create(cluster, &[HOME, AWAY])?;
     let mut world = World::build(cluster)?;
-    let done =
-        world.policies().and_then(|()| world.sets()).and_then(|()| world.ladder()).and_then(|()| world.nat());
+    let done = world
+        .policies()
+        .and_then(|()| world.sets())
+        .and_then(|()| world.large_set())
+        .and_then(|()| world.ladder())
+        .and_then(|()| world.nat());
     let cleared = world.clear();
     done?;
     cleared?;
