@@ -100,7 +100,7 @@ pub enum Because {
 pub fn passage(objects: &Objects, passage: &Passage) -> Outcome {
     let Passage { packet, from, to, .. } = passage;
     // "IPv6 neighbour discovery and MLD pass."
-    if neighbour_discovery(packet, passage.hop_limit) {
+    if neighbour_discovery(passage) {
         return Outcome::Passes(Because::NeighbourDiscovery);
     }
     let (source, destination) =
@@ -162,15 +162,17 @@ fn here<'a>(objects: &'a Objects, passage: &Passage, address: IpAddr) -> Option<
 }
 
 /// ICMPv6 types 133, 135 and 136 with the hop limit of a neighbour (RFC 4861, 6.1 and 7.1), and 130 to 132 and 143 as a host
-/// on the link sends them (RFC 3810, 5): what only looks like these is judged like anything else.
-fn neighbour_discovery(packet: &Packet, hop_limit: u8) -> bool {
-    let on_link = match packet.source {
+/// on the link sends them (RFC 3810, 5). What only looks like these, or is routed from one link to another, is judged like
+/// anything else.
+fn neighbour_discovery(passage: &Passage) -> bool {
+    let routed = passage.from != passage.to && passage.from != Side::Node && passage.to != Side::Node;
+    let on_link = match passage.packet.source {
         IpAddr::V6(source) => source.is_unicast_link_local() || source.is_unspecified(),
         IpAddr::V4(_) => false,
     };
-    match icmpv6(packet) {
-        Some(133 | 135 | 136) => hop_limit == 255,
-        Some(130..=132 | 143) => hop_limit == 1 && on_link,
+    match icmpv6(&passage.packet) {
+        Some(133 | 135 | 136) => !routed && passage.hop_limit == 255,
+        Some(130..=132 | 143) => !routed && passage.hop_limit == 1 && on_link,
         _ => false,
     }
 }

@@ -58,12 +58,12 @@ pub fn judge(objects: &Objects, judged: &EndpointKey, direction: Direction, pack
     // endpoint for that direction."
     for (name, tier) in tiers(objects) {
         let policies = policies(objects, &name, judged, direction);
-        if !policies.iter().any(|(_, rules)| makes_count(rules)) {
-            continue;
-        }
+        let counts = policies.iter().any(|(_, rules)| makes_count(rules));
         // 3. "In a tier, policies in order, their rules in order. First match decides. Log notes and goes on. No match in a
         // tier that counts: its `defaultAction`."
-        let mut decided = (tier.default_action, Decider::TierDefault(name));
+        // Where none makes the tier count there are but Log rules, which note all the same.
+        let no_match = if counts { tier.default_action } else { Action::Pass };
+        let mut decided = (no_match, Decider::TierDefault(name));
         'rules: for (policy, rules) in policies {
             for (index, rule) in rules.iter().enumerate() {
                 if !rule::matches(objects, rule, packet) {

@@ -50,13 +50,18 @@ fn unusual() -> impl Strategy<Value = Case> {
     (packet, connection, prop::bool::weighted(0.3), broadcast, hop_limit, option::of(0..NODES)).prop_map(
         |(packet, connection, service, broadcast, hop_limit, forged_at)| Case {
             packet,
-            connection,
+            connection: if tracked(packet.transport) { connection } else { Untracked },
             service,
             broadcast,
             hop_limit,
             forged_at,
         },
     )
+}
+
+/// Conntrack does not look at what links need (`icmpv6_error` of nf_conntrack_proto_icmpv6.c).
+fn tracked(transport: Transport) -> bool {
+    !matches!(transport, Transport::Icmp { protocol: 58, kind: 130..=136 | 143, .. })
 }
 
 /// What links need, what no pod may send, and a pod to itself.
@@ -74,11 +79,15 @@ fn odd_packet(v4: bool) -> BoxedStrategy<Packet> {
         }),
         Just(Transport::Other(4)),
     ];
-    let kinds = if v4 { 8u8..10 } else { 128..145 };
-    let icmp =
-        kinds.prop_map(move |kind| Transport::Icmp { protocol: if v4 { 1 } else { 58 }, kind, code: 0 });
+    let (protocol, kinds, needed) = match v4 {
+        true => (1, 8u8..10, &[8u8][..]),
+        false => (58, 128..145, &[133, 135, 136][..]),
+    };
+    let kinds = prop_oneof![kinds, select(needed)];
+    let icmp = kinds.prop_map(move |kind| Transport::Icmp { protocol, kind, code: 0 });
     let source = prop_oneof![3 => address_of(v4), 1 => Just(link_local)];
-    let destination = prop_oneof![4 => address_of(v4), 1 => Just(group), 1 => Just(all)];
+    let node = (0..NODES).prop_map(move |node| node_addresses(node)[usize::from(!v4)]);
+    let destination = prop_oneof![4 => address_of(v4), 2 => node, 1 => Just(group), 1 => Just(all)];
     let itself = prop::bool::weighted(0.2);
     (source, destination, prop_oneof![transport(v4), icmp, overlay], itself)
         .prop_map(|(source, destination, transport, itself)| {

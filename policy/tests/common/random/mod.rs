@@ -19,6 +19,7 @@ use selvage_policy::compiled::{Action, EndpointKey, NamedPort, PolicyKey, Policy
 use selvage_policy::model::{
     Backends, Change, Key, Labels, Namespace, NetworkSet, Node, Order, Pod, Pool, ServiceAccount, Tier,
 };
+use selvage_policy::selector::Selector;
 
 pub use policy::{policy, selector};
 
@@ -150,13 +151,21 @@ pub fn address() -> impl Strategy<Value = IpAddr> {
     (0..NODES, 0..HOSTS, 0usize..2).prop_map(|(node, index, family)| host(node, index)[family])
 }
 
+/// A pod's, a node's, or one outside, of one family.
+pub fn address_of(v4: bool) -> impl Strategy<Value = IpAddr> {
+    let outside: Vec<IpAddr> = OUTSIDE.iter().map(|address| address.parse().unwrap()).collect();
+    let outside: Vec<IpAddr> = outside.into_iter().filter(|address| address.is_ipv4() == v4).collect();
+    let family = usize::from(!v4);
+    prop_oneof![
+        10 => (0..NODES, 0..HOSTS).prop_map(move |(node, index)| host(node, index)[family]),
+        1 => (0..NODES).prop_map(move |node| node_addresses(node)[family]),
+        2 => select(outside),
+    ]
+}
+
 /// A pod's, a node's, or one outside.
 pub fn any_address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![
-        10 => address(),
-        1 => (0..NODES, 0usize..2).prop_map(|(node, family)| node_addresses(node)[family]),
-        2 => select(&OUTSIDE[..]).prop_map(|address| address.parse().unwrap()),
-    ]
+    any::<bool>().prop_flat_map(address_of)
 }
 
 /// Around some address, with host bits, or wide.
@@ -212,37 +221,58 @@ fn tier() -> impl Strategy<Value = Tier> {
         .prop_map(|(order, default_action)| Tier { order, default_action })
 }
 
-/// Objects that every random cluster starts with, so that most sequences have pods that meet policies.
+/// Changes that make a cluster with many policies, on top of [`seed`].
+pub fn cluster() -> impl Strategy<Value = Vec<Change>> {
+    let policies = vec((policy_key(), policy()), 4..16);
+    (changes(24), policies).prop_map(|(mut changes, policies)| {
+        changes.extend(policies.into_iter().map(|(key, policy)| Change::Policy(key, Some(policy))));
+        changes
+    })
+}
+
+/// Objects that every random cluster starts with, so that most sequences have pods that meet policies: three nodes, and in
+/// each of three namespaces a pod on every one of them; two tiers and two pools.
 pub fn seed() -> Vec<Change> {
-    let names = ["ns-a", "ns-b", "ns-c"];
     let label = |index: u8| {
         let value = ["x", "y", "z"][usize::from(index)];
         BTreeMap::from([(Arc::from("app"), Arc::from(value))])
     };
     let mut seed = Vec::new();
-    for (index, namespace) in (0..NODES).zip(names) {
+    for (index, namespace) in (0..NODES).zip(["ns-a", "ns-b", "ns-c"]) {
         let labels = label(index);
         seed.push(Change::Namespace(namespace.into(), Some(Namespace { labels })));
-        let key = EndpointKey { namespace: namespace.into(), name: "p".into() };
-        let pod = Pod {
-            uid: "u1".into(),
-            created: 0,
-            node: format!("node-{index}").into(),
-            labels: label(index),
-            service_account: "default".into(),
-            addresses: host(index, 0).into(),
-            named_ports: BTreeMap::from([(
-                NamedPort { protocol: 6, name: "web".into() },
-                BTreeSet::from([80]),
-            )]),
-        };
-        seed.push(Change::Pod(key, Some(pod)));
         let node = Node {
             labels: label(index),
             addresses: node_addresses(index).into(),
             blocks: blocks(index).into(),
         };
         seed.push(Change::Node(format!("node-{index}").into(), Some(node)));
+        for (step, name) in (0..HOSTS).zip(["p", "q", "r"]) {
+            let node = (index + step) % NODES;
+            let pod = Pod {
+                uid: "u1".into(),
+                created: 0,
+                node: format!("node-{node}").into(),
+                labels: label((index + 2 * step) % 3),
+                service_account: "default".into(),
+                addresses: host(node, step).into(),
+                named_ports: BTreeMap::from([(
+                    NamedPort { protocol: 6, name: "web".into() },
+                    BTreeSet::from([80 + u16::from(step)]),
+                )]),
+            };
+            let key = EndpointKey { namespace: namespace.into(), name: name.into() };
+            seed.push(Change::Pod(key, Some(pod)));
+        }
+    }
+    for (name, net) in [("pool-a", "10.244.0.0/16"), ("pool-b", "fd00:10:244::/48")] {
+        let pool = Pool { net: net.parse().unwrap(), nat_outgoing: true, nodes: Selector::All };
+        seed.push(Change::Pool(name.into(), Some(pool)));
+    }
+    for (name, order, default_action) in
+        [("first", Order::new(1.0), Action::Deny), ("second", None, Action::Pass)]
+    {
+        seed.push(Change::Tier(name.into(), Some(Tier { order, default_action })));
     }
     seed
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use selvage_policy::oracle::{Packet, Transport};
 
-use super::any_address;
+use super::address_of;
 
 /// Of the protocols and ports that [`policy`](super::policy) names, and of some that it does not.
 pub fn transport(v4: bool) -> impl Strategy<Value = Transport> {
@@ -20,9 +20,7 @@ pub fn transport(v4: bool) -> impl Strategy<Value = Transport> {
 
 /// A packet between any two addresses, pods' or not.
 pub fn packet() -> impl Strategy<Value = Packet> {
-    (any_address(), any_address())
-        .prop_filter("one family", |(source, destination)| source.is_ipv4() == destination.is_ipv4())
-        .prop_flat_map(|(source, destination)| {
-            transport(source.is_ipv4()).prop_map(move |transport| Packet { source, destination, transport })
-        })
+    any::<bool>()
+        .prop_flat_map(|v4| (address_of(v4), address_of(v4), transport(v4)))
+        .prop_map(|(source, destination, transport)| Packet { source, destination, transport })
 }
