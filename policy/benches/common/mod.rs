@@ -1,7 +1,6 @@
 //! Clusters of any size, and what the process holds.
 
-// Each benchmark is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each benchmark uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
