@@ -21,6 +21,22 @@ pub use command::{Output, interrupt, output, run, run_here, run_with_input, wait
 pub use error::{Error, Result};
 pub use progress::Progress;
 
+use std::env;
+use std::path::PathBuf;
+
+/// This crate's folder in the tree that is worked on.
+///
+/// Cargo tells what it runs which tree that is. What was noted when the program was built may be another: a checkout
+/// elsewhere that shares the target folder, whose programs cargo takes for up to date.
+pub fn crate_folder() -> PathBuf {
+    let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let mut candidates =
+        running.ancestors().map(|folder| folder.join("e2e")).filter(|folder| folder.is_absolute());
+    candidates
+        .find(|folder| folder.join("kubernetes").is_dir())
+        .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
+}
+
 /// What `selvage-bed machine` does in the processes that a bed is made of; of no use to anybody else.
 pub mod machine {
     use crate::bed::init;

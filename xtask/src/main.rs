@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -43,7 +43,10 @@ fn main() -> Result<()> {
     }
 }
 
+/// The tree that is worked on, by cargo's word while it runs this: a checkout elsewhere that shares the target folder may
+/// have built it, and cargo takes it for up to date.
 fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root.context("the workspace has no root folder")?.to_owned())
+    let given = std::env::var_os("CARGO_MANIFEST_DIR");
+    let folder = given.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    Ok(folder.parent().context("the workspace has no root folder")?.to_owned())
 }

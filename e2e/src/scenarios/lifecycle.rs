@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::netns::PodNet;
 use crate::pods::{self, Namespaces, Pod};
-use crate::product::{self, CHART, Images, NAMESPACE, RELEASE};
+use crate::product::{self, Images, NAMESPACE, RELEASE};
 use crate::status;
 use crate::traffic::{Echo, Flood, Talk};
 
@@ -129,7 +129,7 @@ impl<'a> World<'a> {
     fn upgrade_and_rollback(&mut self) -> anyhow::Result<()> {
         let mut values = product::values(self.cluster, self.images)?;
         values.extend(["log.level=debug".to_owned(), "agent.maxUnavailable=100%".to_owned()]);
-        product::helm_upgrade(self.cluster, Path::new(CHART), &values)?;
+        product::helm_upgrade(self.cluster, &product::chart(), &values)?;
         product::wait_ready(self.cluster)?;
         self.judged("after an upgrade")?;
         self.helm(&["rollback", RELEASE, "--namespace", NAMESPACE])?;
@@ -283,10 +283,9 @@ impl<'a> World<'a> {
 
     /// Without Helm: install.yaml and teardown.yaml, as `cargo xtask` renders them.
     fn plain_manifest(&mut self) -> anyhow::Result<()> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let folder = std::env::temp_dir().join(format!("slv-lifecycle-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        let done = self.with_plain_manifest(&root, &folder);
+        let done = self.with_plain_manifest(&product::root(), &folder);
         fs::remove_dir_all(&folder)?;
         done
     }

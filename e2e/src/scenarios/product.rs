@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use selvage_e2e::{Cluster, POD_NETWORKS, Progress, wait_for};
+use selvage_e2e::{Cluster, POD_NETWORKS, Progress, crate_folder, wait_for};
 
 /// Where Selvage is installed.
 pub const NAMESPACE: &str = "selvage-system";
 /// The Helm release.
 pub const RELEASE: &str = "selvage";
-/// The chart, in this tree.
-pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/selvage");
 
 /// How long everything may take to be Ready after an install or upgrade.
 const READY: u64 = 120;
@@ -45,6 +43,16 @@ impl Images {
     }
 }
 
+/// The tree that is worked on.
+pub fn root() -> PathBuf {
+    crate_folder().join("..")
+}
+
+/// The chart in it.
+pub fn chart() -> PathBuf {
+    root().join("charts/selvage")
+}
+
 /// Imports the images where the cluster is a bed, installs or upgrades the release, and waits until it is ready.
 pub fn install(cluster: &Cluster, images: &Images, progress: &Progress) -> anyhow::Result<()> {
     if let Some(bed) = cluster.bed() {
@@ -54,7 +62,7 @@ pub fn install(cluster: &Cluster, images: &Images, progress: &Progress) -> anyho
         }
     }
     progress.step("helm upgrade --install");
-    helm_upgrade(cluster, Path::new(CHART), &values(cluster, images)?)?;
+    helm_upgrade(cluster, &chart(), &values(cluster, images)?)?;
     wait_ready(cluster)
 }
 

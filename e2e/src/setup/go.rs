@@ -69,7 +69,7 @@ pub(super) const PAUSE: Project =
 
 /// The folder of the project's programs, built if it is not in the cache.
 pub(super) fn build(project: &Project, progress: &Progress) -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes").join(project.folder);
+    let folder = crate::crate_folder().join("kubernetes").join(project.folder);
     let linker = linker_flags(project, &folder)?;
     let compiler = compiler()?;
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn programs_tell_the_version_that_go_mod_pins() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/kubernetes");
+        let folder = crate::crate_folder().join("kubernetes/kubernetes");
         let version = required_version(&folder.join("go.mod"), "k8s.io/kubernetes").unwrap();
         let minor = version.split('.').nth(1).unwrap();
         let flags = linker_flags(&KUBERNETES, &folder).unwrap();
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_module_that_is_not_required_is_named() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/helm/go.mod");
+        let file = crate::crate_folder().join("kubernetes/helm/go.mod");
         let error = required_version(&file, "k8s.io/kubernetes").unwrap_err();
         assert!(error.to_string().contains("k8s.io/kubernetes"), "{error}");
     }
