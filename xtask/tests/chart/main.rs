@@ -29,16 +29,24 @@ fn every_object_is_known_and_in_the_releases_namespace() {
     assert_eq!(
         names,
         [
+            "ClusterRole selvage-cluster-edit",
             "ClusterRole selvage-cluster-view",
+            "ClusterRole selvage-edit",
             "ClusterRole selvage-operator",
             "ClusterRole selvage-teardown",
             "ClusterRole selvage-view",
             "ClusterRoleBinding selvage-operator",
             "ClusterRoleBinding selvage-teardown",
             "CustomResourceDefinition addressgroups.selvage.io",
+            "CustomResourceDefinition clusternetworkpolicies.policy.networking.k8s.io",
+            "CustomResourceDefinition globalnetworkpolicies.selvage.io",
+            "CustomResourceDefinition globalnetworksets.selvage.io",
             "CustomResourceDefinition ippools.selvage.io",
             "CustomResourceDefinition networkpolicystatuses.selvage.io",
+            "CustomResourceDefinition networksets.selvage.io",
             "CustomResourceDefinition nodepolicies.selvage.io",
+            "CustomResourceDefinition selvagenetworkpolicies.selvage.io",
+            "CustomResourceDefinition tiers.selvage.io",
             "DaemonSet selvage-agent",
             "Deployment selvage-operator",
             "Job selvage-teardown",
@@ -53,7 +61,13 @@ fn every_object_is_known_and_in_the_releases_namespace() {
             "ServiceAccount selvage-operator",
             "ServiceAccount selvage-teardown",
             "ValidatingAdmissionPolicy selvage-agent",
+            "ValidatingAdmissionPolicy selvage-clusternetworkpolicies",
+            "ValidatingAdmissionPolicy selvage-policies",
+            "ValidatingAdmissionPolicy selvage-tiers",
             "ValidatingAdmissionPolicyBinding selvage-agent",
+            "ValidatingAdmissionPolicyBinding selvage-clusternetworkpolicies",
+            "ValidatingAdmissionPolicyBinding selvage-policies",
+            "ValidatingAdmissionPolicyBinding selvage-tiers",
         ]
     );
     let cluster_scoped = ["Cluster", "CustomResource", "ValidatingAdmission"];
@@ -74,7 +88,7 @@ fn every_object_is_known_and_in_the_releases_namespace() {
 
 #[test]
 fn definitions_are_the_generated_ones_and_stay_when_the_release_goes() {
-    let render = Render::of(&[]);
+    let render = Render::of(&["clusterNetworkPolicy.installCRD=false"]);
     let mut definitions = render.all("CustomResourceDefinition");
     definitions.sort_by_key(|definition| text(definition, "/metadata/name").to_owned());
     let expected = selvage_crds::schema::all();
@@ -92,7 +106,27 @@ fn definitions_are_the_generated_ones_and_stay_when_the_release_goes() {
         };
         assert_eq!(spec(definition), spec(&expected));
     }
-    assert!(Render::of(&["crds.install=false"]).all("CustomResourceDefinition").is_empty());
+    let none = Render::of(&["crds.install=false", "clusterNetworkPolicy.installCRD=false"]);
+    assert!(none.all("CustomResourceDefinition").is_empty());
+}
+
+#[test]
+fn upstreams_definition_is_the_experimental_one_and_stays_when_the_release_goes() {
+    let render = Render::of(&[]);
+    let definition =
+        render.named("CustomResourceDefinition", "clusternetworkpolicies.policy.networking.k8s.io");
+    let annotations = &definition["metadata"]["annotations"];
+    assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+    assert_eq!(annotations["policy.networking.k8s.io/channel"], "experimental");
+    assert!(definition["status"].is_null());
+    let version = &definition["spec"]["versions"][0];
+    assert_eq!(version["name"], "v1alpha2");
+    let spec = "/schema/openAPIV3Schema/properties/spec/properties";
+    let peer = version.pointer(&format!("{spec}/egress/items/properties/to/items/properties/nodes"));
+    assert_eq!(peer.map(|nodes| &nodes["type"]), Some(&json!("object")), "the standard channel has no nodes");
+    let file = std::fs::read_to_string(format!("{ROOT}/charts/selvage/files/clusternetworkpolicies.yaml"));
+    let upstream: serde_json::Value = serde_saphyr::from_str(&file.expect("a file")).expect("YAML");
+    assert_eq!(definition["spec"], upstream["spec"]);
 }
 
 #[test]

@@ -37,8 +37,21 @@ fn the_operator_writes_nothing_of_the_users() {
             assert!(!text.contains(word), "{text}");
         }
         let groups = rule["apiGroups"].as_array().expect("groups");
-        let foreign = groups.iter().any(|group| ["", "networking.k8s.io"].map(Value::from).contains(group));
-        if foreign {
+        let foreign = ["", "discovery.k8s.io", "networking.k8s.io", "policy.networking.k8s.io"];
+        let resources = rule["resources"].as_array().expect("resources");
+        let status = resources.iter().all(|name| name.as_str().is_some_and(|name| name.ends_with("/status")));
+        if !status && groups.iter().any(|group| foreign.map(Value::from).contains(group)) {
+            assert_eq!(rule["verbs"], json!(["list", "watch"]), "{text}");
+        }
+        if status {
+            assert!(
+                ["[\"update\"]", "[\"update\",\"patch\"]"].contains(&&*rule["verbs"].to_string()),
+                "{text}"
+            );
+        }
+        // What users say: tiers alone get a finalizer.
+        let users = ["globalnetworkpolicies", "selvagenetworkpolicies", "networksets", "globalnetworksets"];
+        if resources.iter().any(|name| users.map(Value::from).contains(name)) {
             assert_eq!(rule["verbs"], json!(["list", "watch"]), "{text}");
         }
     }
@@ -66,8 +79,44 @@ fn the_teardown_removes_what_the_operator_made_and_no_more() {
         json!([
             {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
             {"apiGroups": ["selvage.io"], "resources": ["networkpolicystatuses", "ippools"], "verbs": ["list", "delete"]},
+            {"apiGroups": ["selvage.io"], "resources": ["tiers"], "verbs": ["list", "patch"]},
         ])
     );
+}
+
+#[test]
+fn who_may_edit_in_a_namespace_may_write_what_is_the_namespaces() {
+    let render = Render::of(&[]);
+    let write = json!(["create", "update", "patch", "delete", "deletecollection"]);
+    let edit = render.named("ClusterRole", "selvage-edit");
+    assert_eq!(
+        edit["rules"],
+        json!([{
+            "apiGroups": ["selvage.io"], "resources": ["networksets", "selvagenetworkpolicies"], "verbs": write
+        }])
+    );
+    for (role, to) in [("selvage-edit", "edit"), ("selvage-edit", "admin"), ("selvage-view", "view")] {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+        assert_eq!(render.named("ClusterRole", role)["metadata"]["labels"][label], "true", "{role} {to}");
+    }
+    for role in ["selvage-cluster-edit", "selvage-cluster-view"] {
+        let labels = render.named("ClusterRole", role)["metadata"]["labels"].to_string();
+        assert!(!labels.contains("aggregate-to"), "{role} is bound to nobody");
+    }
+}
+
+#[test]
+fn admission_policies_fail_closed_and_deny() {
+    let render = Render::of(&[]);
+    for name in ["selvage-clusternetworkpolicies", "selvage-policies", "selvage-tiers"] {
+        assert_eq!(
+            render.named("ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"],
+            "Fail",
+            "{name}"
+        );
+        let binding = &render.named("ValidatingAdmissionPolicyBinding", name)["spec"];
+        assert_eq!(binding, &json!({"policyName": name, "validationActions": ["Deny"]}));
+    }
 }
 
 #[test]

@@ -28,6 +28,11 @@ use crate::render::{ROOT, try_render};
 #[case("agent.maxUnavailable=0", "at '/agent/maxUnavailable'")]
 #[case("agent.resources.limits.memory=lots", "at '/agent/resources/limits/memory'")]
 #[case("teardown.timeout=soon", "at '/teardown/timeout'")]
+#[case(
+    "clusterNetworkPolicy.installCRD=2",
+    "at '/clusterNetworkPolicy/installCRD': got number, want boolean"
+)]
+#[case("ipPools.createDefault=no-thanks", "at '/ipPools/createDefault': got string, want boolean")]
 #[case("crds.install=perhaps", "at '/crds/install': got string, want boolean")]
 fn nonsense_is_refused(#[case] value: &str, #[case] message: &str) {
     let output = try_render(&[value]);
