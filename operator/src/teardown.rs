@@ -14,8 +14,10 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 use selvage_crds::conditions::reason;
-use selvage_crds::{AddressGroup, IPPool, NetworkPolicyStatus, NodePolicy};
+use selvage_crds::tier::FINALIZER;
+use selvage_crds::{AddressGroup, IPPool, NetworkPolicyStatus, NodePolicy, Tier};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tracing::{info, warn};
 
 use crate::api::{MANAGED_BY, OPERATOR, deadline};
@@ -64,7 +66,8 @@ pub async fn teardown(client: Client, namespace: &str, timeout: Duration) -> Res
     remove(&Api::<AddressGroup>::namespaced(client.clone(), namespace), &left).await?;
     let everywhere = Api::<PartialObjectMeta<NetworkPolicyStatus>>::all(client.clone());
     remove_namespaced::<NetworkPolicyStatus>(&client, &everywhere).await?;
-    remove(&Api::<IPPool>::all(client), &BTreeSet::new()).await?;
+    remove(&Api::<IPPool>::all(client.clone()), &BTreeSet::new()).await?;
+    release(&Api::<Tier>::all(client)).await?;
     // Last of all: an agent that starts now would otherwise find groups without a policy that says teardown.
     remove(&policies, &left).await?;
     if left.is_empty() {
@@ -107,7 +110,7 @@ async fn wait(client: &Client, policies: &Api<NodePolicy>, end: Instant) -> Resu
 }
 
 async fn ask(policies: &Api<NodePolicy>, name: String) -> Result<(), Error> {
-    let patch = Patch::Merge(serde_json::json!({ "spec": { "teardown": true } }));
+    let patch = Patch::Merge(json!({ "spec": { "teardown": true } }));
     let params = PatchParams { field_manager: Some(OPERATOR.into()), ..PatchParams::default() };
     match deadline(policies.patch(&name, &params, &patch)).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -137,6 +140,25 @@ where
             None => return Ok(all),
         }
     }
+}
+
+/// Takes the operator's hold off every tier: nobody would once it is gone.
+async fn release(tiers: &Api<Tier>) -> Result<(), Error> {
+    for tier in list(tiers, &ListParams::default()).await? {
+        let before = tier.metadata.finalizers.as_deref().unwrap_or_default();
+        let after: Vec<&String> = before.iter().filter(|name| *name != FINALIZER).collect();
+        if after.len() == before.len() {
+            continue;
+        }
+        let metadata = json!({ "finalizers": after, "resourceVersion": tier.metadata.resource_version });
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let params = PatchParams { field_manager: Some(OPERATOR.into()), ..PatchParams::default() };
+        match deadline(tiers.patch(&tier.name_any(), &params, &patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            answer => answer.map(drop)?,
+        }
+    }
+    Ok(())
 }
 
 fn made_by_the_operator() -> ListParams {

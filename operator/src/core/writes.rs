@@ -137,7 +137,7 @@ impl Core {
                 self.statuses -= 1;
                 let result = match outcome {
                     status::Outcome::Done(stood) => {
-                        self.board.written(&about, Some(stood), now);
+                        self.board.written(&about, Some(*stood), now);
                         "done"
                     }
                     status::Outcome::Again => {

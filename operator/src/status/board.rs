@@ -188,7 +188,7 @@ impl Board {
 
     /// The next status to write; None while there is none, or it is too early.
     pub fn next(&mut self, view: View<'_>) -> Option<StatusWrite> {
-        for about in self.ledger.to_look_at(view.now) {
+        for about in self.ledger.look(view.now) {
             let look = match &about {
                 About::Policy(key) => self.look_at_policy(key, view),
                 About::Set(key) => self.look_at_set(key, view),

@@ -118,7 +118,7 @@ impl Ledger {
     }
 
     /// The objects to look at now.
-    pub fn to_look_at(&mut self, now: Instant) -> Vec<About> {
+    pub fn look(&mut self, now: Instant) -> Vec<About> {
         let due: Vec<_> =
             self.later.iter().filter(|(_, at)| **at <= now).map(|(about, _)| about.clone()).collect();
         for about in due {

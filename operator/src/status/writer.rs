@@ -25,7 +25,7 @@ const MAX_NOTE: usize = 1024;
 #[derive(Debug)]
 pub enum Outcome {
     /// The object stands.
-    Done(Stood),
+    Done(Box<Stood>),
     /// To be tried again.
     Again,
     /// The object or its namespace is gone or about to go, so its status is of no use.
@@ -63,7 +63,7 @@ impl Writer {
                 if let Some(news) = &write.event {
                     self.tell(&write, news).await;
                 }
-                Outcome::Done(stood)
+                Outcome::Done(Box::new(stood))
             }
             Ok(None) => Outcome::Again,
             Err(kube::Error::Api(status)) if is_going(&status, &write) => {

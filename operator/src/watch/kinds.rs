@@ -168,10 +168,10 @@ pub(super) fn policy<K>(
     updates: &mut Vec<Update>,
     convert: fn(&K) -> Option<Converted>,
 ) -> Result<(), String> {
-    let policy = match object.map(|object| object.0) {
+    let policy = match object {
         None => None,
-        Some(Ok(policy)) => convert(&policy).map(Box::new),
-        Some(Err(invalid)) => {
+        Some(DeserializeGuard(Ok(policy))) => convert(&policy).map(Box::new),
+        Some(DeserializeGuard(Err(invalid))) => {
             let converted = convert::unreadable(key.kind, &invalid.metadata, &invalid.error);
             updates.extend(converted.map(|converted| Update::Unreadable(key, Box::new(converted))));
             return Err(invalid.error);

@@ -93,7 +93,7 @@ fn set<K>(
     object: Option<DeserializeGuard<K>>,
     updates: &mut Vec<Update>,
     said: impl FnOnce(&K) -> Said,
-    convert: fn(&K) -> Option<(Key, Read<model::NetworkSet>)>,
+    convert: impl FnOnce(&K) -> Option<(Key, Read<model::NetworkSet>)>,
 ) -> Result<(), String>
 where
     K: kube::Resource<DynamicType = ()>,

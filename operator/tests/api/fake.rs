@@ -140,7 +140,7 @@ impl Fake {
 
     /// Removes an object, as somebody else would.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
-        self.state().delete(&(plural.to_owned(), namespace.to_owned(), name.to_owned()));
+        self.state().delete_or_mark(&(plural.to_owned(), namespace.to_owned(), name.to_owned()));
         self.tell();
     }
 
@@ -245,8 +245,13 @@ impl Fake {
             let status = new["status"].clone();
             new = old;
             new["status"] = status;
-        } else if ["nodepolicies", "networkpolicystatuses", "ippools"].contains(&key.0.as_str()) {
+        } else if key.0 != "leases" {
             new["status"] = old["status"].clone();
+        }
+        let metadata = &new["metadata"];
+        let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+        if !metadata["deletionTimestamp"].is_null() && is_empty(&metadata["finalizers"]) {
+            return state.delete(&key).ok_or(404);
         }
         Ok(state.store(key, new, sub))
     }
@@ -332,7 +337,9 @@ impl State {
         match old {
             None => {
                 metadata["generation"] = json!(1);
-                metadata["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+                if metadata["creationTimestamp"].is_null() {
+                    metadata["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+                }
                 if metadata["uid"].is_null() {
                     metadata["uid"] = json!(format!("uid-{version}"));
                 }
@@ -365,7 +372,17 @@ impl State {
                 return Err(409);
             }
         }
-        self.delete(key).ok_or(404)
+        self.delete_or_mark(key).ok_or(404)
+    }
+
+    /// What has finalizers is marked, and stays until they are gone.
+    fn delete_or_mark(&mut self, key: &Key) -> Option<Value> {
+        let mut object = self.objects.get(key)?.clone();
+        if object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            return self.delete(key);
+        }
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        Some(self.store(key.clone(), object, true))
     }
 }
 

@@ -10,7 +10,9 @@
 )]
 
 mod fake;
+mod kinds;
 mod publication;
 mod replicas;
 mod statuses;
+mod upkeep;
 mod world;

@@ -21,34 +21,6 @@ fn is(fake: &Fake, name: &str, kind: &str, status: &str, reason: &str) -> bool {
     condition(fake, name, kind) == (status.to_owned(), reason.to_owned())
 }
 
-/// The node's agent is ready.
-fn agent(fake: &Fake, node: &str, ready: bool) {
-    let ready = if ready { "True" } else { "False" };
-    fake.put(
-        "pods",
-        json!({
-            "metadata": {
-                "namespace": SYSTEM, "name": format!("agent-{node}"),
-                "labels": { "app.kubernetes.io/component": "agent" },
-            },
-            "spec": { "nodeName": node, "hostNetwork": true, "containers": [] },
-            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": ready }] },
-        }),
-    );
-}
-
-/// The node's agent reports that it enforces what it was sent, but for what `change` says.
-fn report(fake: &Fake, node: &str, change: impl FnOnce(&mut Value)) {
-    fake.edit("nodepolicies", SYSTEM, node, |policy| {
-        let mut status = json!({
-            "policySet": policy["spec"]["policySet"], "formats": [1],
-            "observedGeneration": policy["metadata"]["generation"],
-        });
-        change(&mut status);
-        policy["status"] = status;
-    });
-}
-
 #[tokio::test]
 async fn programmed_follows_the_nodes() {
     let fake = cluster();

@@ -155,3 +155,50 @@ pub async fn settled(fake: &Fake) {
     .await;
     a_while().await;
 }
+
+/// The node's agent is ready.
+pub fn agent(fake: &Fake, node: &str, ready: bool) {
+    let ready = if ready { "True" } else { "False" };
+    fake.put(
+        "pods",
+        json!({
+            "metadata": {
+                "namespace": SYSTEM, "name": format!("agent-{node}"),
+                "labels": { "app.kubernetes.io/component": "agent" },
+            },
+            "spec": { "nodeName": node, "hostNetwork": true, "containers": [] },
+            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": ready }] },
+        }),
+    );
+}
+
+/// The node's agent reports that it enforces what it was sent, but for what `change` says.
+pub fn report(fake: &Fake, node: &str, change: impl FnOnce(&mut Value)) {
+    fake.edit("nodepolicies", SYSTEM, node, |policy| {
+        let mut status = json!({
+            "policySet": policy["spec"]["policySet"], "formats": [1],
+            "observedGeneration": policy["metadata"]["generation"],
+        });
+        change(&mut status);
+        policy["status"] = status;
+    });
+}
+
+/// The status and reason of a condition of any object; empty where it has none.
+pub fn condition_of(fake: &Fake, plural: &str, namespace: &str, name: &str, kind: &str) -> (String, String) {
+    let found = fake.get(plural, namespace, name).map(|found| found["status"]["conditions"].clone());
+    let found = found.and_then(|conditions| conditions.as_array().cloned()).unwrap_or_default();
+    let found = found.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"))
+}
+
+/// Waits for a condition.
+pub async fn until_is(fake: &Fake, plural: &str, namespace: &str, name: &str, kind: &str, is: (&str, &str)) {
+    let what = format!("{plural} {name} has {kind} {is:?}");
+    until(&what, || {
+        let (status, reason) = condition_of(fake, plural, namespace, name, kind);
+        (status.as_str(), reason.as_str()) == is
+    })
+    .await;
+}
