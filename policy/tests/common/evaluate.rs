@@ -91,7 +91,7 @@ fn serves(snapshot: &Snapshot, profile: &Profile, service: &Service, packet: &Pa
                 && fits(source_ports, End::Source)
                 && fits(destination_ports, End::Destination)
         }
-        Service::NotProtocol(protocol) => *protocol != number,
+        Service::NotProtocol(protocol) => *protocol != number || !right_family(number),
         Service::Icmp { protocol, kind, code, negated } => match packet.transport {
             Transport::Icmp { protocol: p, kind: k, code: c } => {
                 let same = k == *kind && code.is_none_or(|code| code == c);

@@ -12,3 +12,4 @@ mod coverage;
 mod node;
 mod passages;
 mod property;
+mod seed;

@@ -195,3 +195,14 @@ pub fn traced(passage: &Passage) -> trace::Packet {
         routing: trace::Routing { destination_type, source_routed: true },
     }
 }
+
+/// The rules drop a pod's overlay traffic wherever it goes, not to nodes alone: they do not know every node's addresses
+/// (docs/state.md).
+pub fn overlay(way: &Passage) -> bool {
+    let overlay = match way.packet.transport {
+        Transport::Ports { protocol: 17, destination, .. } => matches!(destination, 8472 | 4789),
+        Transport::Other(protocol) => protocol == 4,
+        _ => false,
+    };
+    way.from == Side::Pods && overlay
+}

@@ -17,23 +17,18 @@ use selvage_policy::engine::Engine;
 use selvage_policy::model::Change;
 use selvage_policy::oracle::always::{Connection, Outcome, Passage, Side, passage};
 use selvage_policy::oracle::verdict::{Decider, Verdict};
-use selvage_policy::oracle::{Objects, Transport, pool};
+use selvage_policy::oracle::{Objects, pool};
 
-use crate::common::random::{changes, cluster, seed};
+use crate::common::random::{self, changes, cluster};
 use crate::common::world::{WorldExt, engine};
 use crate::coverage::Coverage;
 use crate::node::{BRIDGE, received, rendered};
-use crate::passages::{case, passages, traced};
+use crate::passages::{case, overlay, passages, traced};
+use crate::seed::{seed, setting};
 
 const CLUSTERS: u32 = 400;
 const PACKETS: usize = 64;
 const SEQUENCES: u32 = 40;
-
-/// What a number in the environment says.
-fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().ok().unwrap_or_else(|| panic!("{name}={text} is not a number")))
-}
 
 /// Runs a property over `cases` clusters, and says how to repeat the run.
 fn run<S: Strategy>(
@@ -42,8 +37,7 @@ fn run<S: Strategy>(
     strategy: &S,
     test: impl Fn(S::Value) -> Result<(), TestCaseError>,
 ) {
-    let seed: u64 = setting("SELVAGE_ORACLE_SEED").unwrap_or_else(rand_seed);
-    println!("{name}: SELVAGE_ORACLE_SEED={seed} SELVAGE_ORACLE_CLUSTERS={cases}");
+    let seed = seed(name, cases);
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/regressions.txt");
     let config = ProptestConfig {
         cases,
@@ -59,11 +53,6 @@ fn run<S: Strategy>(
     }
 }
 
-fn rand_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
 #[test]
 fn the_ruleset_does_what_the_oracle_reads_in_the_objects() {
     let clusters = setting("SELVAGE_ORACLE_CLUSTERS").unwrap_or(CLUSTERS);
@@ -71,7 +60,7 @@ fn the_ruleset_does_what_the_oracle_reads_in_the_objects() {
     let strategy = (cluster(), vec(case(), 1..=PACKETS));
     run("clusters and packets", clusters, &strategy, |(changes, cases)| {
         let mut objects = Objects::default();
-        seed().into_iter().chain(changes).for_each(|change| objects.apply(change));
+        random::seed().into_iter().chain(changes).for_each(|change| objects.apply(change));
         let engine = engine(objects.list());
         let mut nodes: BTreeMap<Arc<str>, Rendered> = BTreeMap::new();
         for node in engine.nodes() {
@@ -106,7 +95,7 @@ fn after_every_change_the_table_does_what_the_oracle_reads() {
     run("sequences of changes", sequences, &strategy, |batches| {
         let (mut objects, mut engine) = (Objects::default(), Engine::new());
         let mut tables: BTreeMap<Arc<str>, Fake> = BTreeMap::new();
-        seed().into_iter().for_each(|change| apply(&mut objects, &mut engine, change));
+        random::seed().into_iter().for_each(|change| apply(&mut objects, &mut engine, change));
         for (changes, cases) in batches {
             changes.into_iter().for_each(|change| apply(&mut objects, &mut engine, change));
             engine.flush();
@@ -181,17 +170,6 @@ fn compare(
         prop_assert_eq!(logged(names, &trace), noted, "{:?}\n{:#?}", way, trace);
     }
     Ok((outcome, trace.masqueraded))
-}
-
-/// The rules drop a pod's overlay traffic wherever it goes, not to nodes alone: they do not know every node's addresses
-/// (docs/state.md).
-fn overlay(way: &Passage) -> bool {
-    let overlay = match way.packet.transport {
-        Transport::Ports { protocol: 17, destination, .. } => matches!(destination, 8472 | 4789),
-        Transport::Other(protocol) => protocol == 4,
-        _ => false,
-    };
-    way.from == Side::Pods && overlay
 }
 
 /// What the last verdict in the chains of a direction's profiles stands for.

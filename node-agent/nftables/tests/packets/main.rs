@@ -32,11 +32,14 @@
 //! | pools with natOutgoing are masqueraded, and nothing else is | [`masquerade`] |
 //! | owner and persist: rules and connections outlive the agent, another adopts them | `connections::rules_and_connections_stay_...` |
 //! | frames that br_netfilter shows no rule: tagged, PPPoE, other types; bridges that are no pod bridge untouched | [`frames`] |
+//! | all of it at once: random clusters and packets, as the oracle says | [`oracle`] |
 //! | known to be open: posing as a neighbour on the bridge | [`known_open`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agent;
 mod bed;
+#[path = "../../../../policy/tests/common/mod.rs"]
+mod common;
 mod connections;
 mod egress;
 mod flood;
@@ -49,9 +52,16 @@ mod masquerade;
 mod matrix;
 mod neighbours;
 mod netns;
+#[path = "../oracle/node.rs"]
+mod node;
 mod open;
+mod oracle;
+#[path = "../oracle/passages.rs"]
+mod passages;
 mod probe;
 mod reuse;
+#[path = "../oracle/seed.rs"]
+mod seed;
 mod start;
 mod swaps;
 mod unknown;

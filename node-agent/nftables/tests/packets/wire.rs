@@ -167,6 +167,18 @@ pub fn udp(route: Route, from_port: u16, to_port: u16, payload: &[u8]) -> Vec<u8
     frame
 }
 
+/// An ICMP message, or an ICMPv6 one between IPv6 addresses; the identifier tells echo requests apart.
+pub fn icmp(route: Route, kind: u8, code: u8, identifier: u16, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = identifier.to_be_bytes();
+    let (head, mut frame) = ([high, low, 0, 1], Vec::new());
+    let builder = headers(route);
+    match route.from {
+        IpAddr::V4(_) => builder.icmpv4_raw(kind, code, head).write(&mut frame, payload).unwrap(),
+        IpAddr::V6(_) => builder.icmpv6_raw(kind, code, head).write(&mut frame, payload).unwrap(),
+    }
+    frame
+}
+
 /// A TCP segment with the flags SYN, ACK and FIN.
 pub fn tcp(route: Route, from_port: u16, to_port: u16, flags: [bool; 3], payload: &[u8]) -> Vec<u8> {
     let [syn, ack, fin] = flags;

@@ -138,7 +138,8 @@ pub fn host(node: u8, host: u8) -> [IpAddr; 2] {
 
 /// A node's own addresses.
 pub fn node_addresses(node: u8) -> [IpAddr; 2] {
-    [format!("192.168.50.{node}").parse().unwrap(), format!("fd00:50::{node}").parse().unwrap()]
+    let last = if node == 0 { NODES } else { node };
+    [format!("192.168.50.{last}").parse().unwrap(), format!("fd00:50::{last}").parse().unwrap()]
 }
 
 /// The pod block of a node.
