@@ -4,6 +4,7 @@ mod dirty;
 mod flush;
 mod groups;
 mod lists;
+mod network_sets;
 mod pods;
 mod policies;
 mod profiles;
@@ -25,7 +26,7 @@ use dirty::Dirty;
 pub(crate) use groups::Group;
 use groups::{Groups, all_members};
 use lists::Lists;
-pub use lists::SetStatus;
+pub use network_sets::SetStatus;
 pub(crate) use policies::Policy;
 use profiles::Profiles;
 
