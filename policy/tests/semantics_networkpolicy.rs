@@ -160,7 +160,9 @@ fn an_unreadable_peer_leaves_the_others_alone() {
 
 #[rstest]
 #[case::tcp(TCP, 80, true)]
-#[case::other_port(TCP, 81, false)]
+#[case::between_two_ports(TCP, 81, false)]
+#[case::the_next_port(TCP, 82, true)]
+#[case::other_port(TCP, 83, false)]
 #[case::udp(UDP, 80, false)]
 #[case::never_ping(ICMP, 80, false)]
 #[case::range_start(TCP, 1000, true)]
@@ -168,7 +170,7 @@ fn an_unreadable_peer_leaves_the_others_alone() {
 #[case::past_the_end(TCP, 2001, false)]
 #[case::every_port_of_a_protocol(SCTP, 9, true)]
 fn ports(#[case] protocol: u8, #[case] port: u16, #[case] allowed: bool) {
-    let ports = [range(TCP, 80, 80), range(TCP, 1000, 2000), Ports::Protocol(SCTP)];
+    let ports = [range(TCP, 80, 80), range(TCP, 82, 82), range(TCP, 1000, 2000), Ports::Protocol(SCTP)];
     assert_eq!(ingress([allow().ports(ports.clone())]).allows("8.8.8.8", "shop/db", protocol, port), allowed);
     assert_eq!(egress([allow().ports(ports)]).allows("shop/db", "8.8.8.8", protocol, port), allowed);
 }
