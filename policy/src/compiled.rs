@@ -188,7 +188,8 @@ pub enum Service {
         /// Destination ports: the packet's is in one of them (or in none, where negated).
         destination_ports: Option<PortMatch>,
     },
-    /// Every protocol but this one.
+    /// Every protocol but this one. As in [`Service::Protocol`], 1 is IPv4's and 58 IPv6's: it holds for every packet of
+    /// the other family.
     NotProtocol(u8),
     /// ICMP (protocol 1) or ICMPv6 (protocol 58), by type and code.
     Icmp {

@@ -1,5 +1,6 @@
 //! What an address group is made of, and its name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::compiled::{GroupId, GroupKind, NamedPort};
@@ -14,8 +15,9 @@ pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub(crate) enum GroupSpec {
     /// Addresses of pods.
     Pods(PodSet),
-    /// Addresses of pods, each with the ports that carry the name.
-    PortsOfPods(PodSet, NamedPort),
+    /// Addresses of pods, each with the ports that carry one of the names. All names of a condition are one group: as one
+    /// each, they would be more conditions than an object or a kernel rule can hold.
+    PortsOfPods(PodSet, BTreeSet<NamedPort>),
     /// Networks of sets.
     Sets(SetSelection),
     /// Addresses of a Service's backends.
@@ -38,8 +40,10 @@ impl GroupSpec {
     pub(crate) fn id(&self) -> GroupId {
         GroupId(hash128(&match self {
             Self::Pods(pods) => format!("addresses\n{pods}"),
-            Self::PortsOfPods(pods, NamedPort { protocol, name }) => {
-                format!("ports {protocol} {}\n{pods}", Quoted(name))
+            Self::PortsOfPods(pods, names) => {
+                let name = |NamedPort { protocol, name }: &NamedPort| format!("{protocol} {}", Quoted(name));
+                let names: Vec<String> = names.iter().map(name).collect();
+                format!("ports {}\n{pods}", names.join(", "))
             }
             Self::Sets(SetSelection { namespaces, sets }) => match namespaces {
                 None => format!("global sets\n{sets}"),

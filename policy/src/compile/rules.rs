@@ -133,11 +133,12 @@ impl<'a> RuleCompiler<'a> {
         terms.iter().map(term).collect()
     }
 
-    /// Groups of ports that these pods give these names.
+    /// Groups of ports that these pods give one of these names.
     fn named(&mut self, pods: &BTreeSet<PodSet>, names: &BTreeSet<NamedPort>, end: End) -> Vec<Service> {
-        let specs = pods.iter().flat_map(|pods| {
-            names.iter().map(move |name| GroupSpec::PortsOfPods(pods.clone(), name.clone()))
-        });
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let specs = pods.iter().map(|pods| GroupSpec::PortsOfPods(pods.clone(), names.clone()));
         let groups: BTreeSet<GroupId> = specs.map(|spec| self.group(spec)).collect();
         groups.into_iter().map(|group| Service::Group { group, end, negated: false }).collect()
     }

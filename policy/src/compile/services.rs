@@ -132,9 +132,11 @@ pub(crate) fn simplify(mut conditions: Vec<Vec<Service>>) -> Option<Vec<Vec<Serv
         // "Not that other protocol" holds by itself.
         conditions.retain(|any| !any.iter().any(|s| matches!(s, Service::NotProtocol(p) if *p != pinned)));
         let whole = Service::Protocol { protocol: pinned, source_ports: None, destination_ports: None };
-        let more = conditions.iter().any(|any| !any.contains(&whole) && self::pinned(any) == Some(pinned));
-        let mut kept = more;
-        conditions.retain(|any| !any.contains(&whole) || !std::mem::replace(&mut kept, true));
+        // The protocol as a whole is said once, by itself, and not at all beside what says it too.
+        conditions.retain(|any| !any.contains(&whole));
+        if !conditions.iter().any(|any| self::pinned(any) == Some(pinned)) {
+            conditions.insert(0, vec![whole]);
+        }
     }
     if conditions.iter().any(Vec::is_empty) {
         return None;
@@ -317,6 +319,14 @@ mod tests {
         assert_eq!(simplify(vec![vec![protocol(6)], not(&[(0, 65535)]), not(&[(80, 80)])]), None);
         let all = vec![vec![destination(false, &[(0, 65535)])], vec![destination(false, &[(0, 65535)])]];
         assert_eq!(simplify(all), Some(vec![vec![protocol(6)]]));
+    }
+
+    #[test]
+    fn a_protocol_beside_an_alternative_is_not_widened_by_it() {
+        let group =
+            Service::Group { group: crate::compiled::GroupId(1), end: End::Destination, negated: false };
+        let conditions = vec![vec![protocol(6), group], vec![protocol(6)]];
+        assert_eq!(simplify(conditions), Some(vec![vec![protocol(6)]]));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub(crate) struct Group {
 /// What a group is made of.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Pods: their addresses, or, with a name, each with the ports that carry it.
-    Pods(Id<Set>, Option<NamedPort>),
+    /// Pods: their addresses, or, with names, each with the ports that carry one of them.
+    Pods(Id<Set>, Option<BTreeSet<NamedPort>>),
     /// Everything else.
     Listed(Listed),
 }
@@ -104,7 +104,7 @@ impl Groups {
         let listed = |of| Source::Listed(Listed { of, counts: BTreeMap::new(), sets: BTreeSet::new() });
         let source = match spec {
             GroupSpec::Pods(pods) => Source::Pods(index.use_set(pods), None),
-            GroupSpec::PortsOfPods(pods, port) => Source::Pods(index.use_set(pods), Some(port.clone())),
+            GroupSpec::PortsOfPods(pods, names) => Source::Pods(index.use_set(pods), Some(names.clone())),
             GroupSpec::Sets(sets) => listed(ListedOf::Sets(sets.clone())),
             GroupSpec::Backends(service) => listed(ListedOf::Backends(service.clone(), false)),
             GroupSpec::PortsOfBackends(service) => listed(ListedOf::Backends(service.clone(), true)),
@@ -196,8 +196,8 @@ impl Groups {
     ) {
         for id in sets.iter().filter_map(|set| index.sets.get(*set)).flat_map(|set| &set.groups) {
             let Some(group) = self.groups.get(*id).filter(|group| group.published) else { continue };
-            let Source::Pods(_, port) = &group.source else { continue };
-            let members: Vec<Member> = members(port.as_ref(), endpoint, address).collect();
+            let Source::Pods(_, names) = &group.source else { continue };
+            let members: Vec<Member> = members(names.as_ref(), endpoint, address).collect();
             for member in members {
                 self.note(*id, member, sign);
             }
@@ -308,33 +308,34 @@ impl Group {
     }
 }
 
-/// Everything in a group. No member comes twice: an address has one owner, and a pod one port of a name and protocol
-/// as often as its containers differ in it.
+/// Everything in a group. No member comes twice: an address has one owner.
 pub(crate) fn all_members<'a>(index: &'a Index, group: &'a Group) -> impl Iterator<Item = Member> + 'a {
-    let (set, port, listed) = match &group.source {
-        Source::Pods(set, port) => (index.sets.get(*set), port.as_ref(), None),
+    let (set, names, listed) = match &group.source {
+        Source::Pods(set, names) => (index.sets.get(*set), names.as_ref(), None),
         Source::Listed(listed) => (None, None, Some(listed.counts.keys().copied())),
     };
     let endpoints = set.into_iter().flat_map(|set| &set.members).filter_map(|id| index.endpoints.get(*id));
     let of_pods = endpoints.flat_map(move |endpoint| {
         let addresses = endpoint.owned.iter().copied();
-        addresses.flat_map(move |address| members(port, endpoint, address))
+        addresses.flat_map(move |address| members(names, endpoint, address))
     });
     of_pods.chain(listed.into_iter().flatten())
 }
 
-/// What one address of an endpoint is in a group.
-fn members<'a>(
-    port: Option<&NamedPort>,
-    endpoint: &'a Endpoint,
+/// What one address of an endpoint is in a group: each port once, whichever of the names carry it.
+fn members(
+    names: Option<&BTreeSet<NamedPort>>,
+    endpoint: &Endpoint,
     address: IpAddr,
-) -> impl Iterator<Item = Member> + 'a {
-    let (net, ports) = match port {
-        None => (Some(Member::Net(IpNet::from(address))), None),
-        Some(port) => (None, endpoint.named_ports.get_key_value(port)),
+) -> impl Iterator<Item = Member> + use<> {
+    let (net, ports) = match names {
+        None => (Some(Member::Net(IpNet::from(address))), BTreeSet::new()),
+        Some(names) => {
+            let carried = endpoint.named_ports.iter().filter(|(name, _)| names.contains(name));
+            let ports = carried.flat_map(|(name, ports)| ports.iter().map(|port| (name.protocol, *port)));
+            (None, ports.collect::<BTreeSet<(u8, u16)>>())
+        }
     };
-    let ports = ports.into_iter().flat_map(move |(name, ports)| {
-        ports.iter().map(move |port| Member::Port(address, name.protocol, *port))
-    });
+    let ports = ports.into_iter().map(move |(protocol, port)| Member::Port(address, protocol, port));
     net.into_iter().chain(ports)
 }

@@ -76,7 +76,12 @@ pub(super) fn service(service: &Service, names: &NamedPorts, output: &mut Render
         }
         Service::NotProtocol(number) => {
             let load = Expr::Meta { key: MetaKey::L4Proto, dreg: R0 };
-            vec![test(None, vec![vec![load, compare([*number], CmpOp::Neq)]])]
+            let own = icmp_family(*number);
+            // What has ICMP's number in the other family is not ICMP.
+            let other = own.map(|own| if own == Family::V4 { Family::V6 } else { Family::V4 });
+            let mut tests = vec![test(own, vec![vec![load, compare([*number], CmpOp::Neq)]])];
+            tests.extend(other.map(|other| test(Some(other), Vec::new())));
+            tests
         }
         Service::Icmp { protocol: number, kind, code, negated } => {
             let kind_is = |op| vec![load_transport(0, 1), compare([*kind], op)];

@@ -192,7 +192,7 @@ fn service(world: &World, profile: &Profile, service: &Service, packet: &Packet)
                 && fits(source_ports, ports.map(|p| p.0))
                 && fits(destination_ports, ports.map(|p| p.1))
         }
-        Service::NotProtocol(protocol) => number != *protocol,
+        Service::NotProtocol(protocol) => number != *protocol || !right_family(number),
         Service::Icmp { protocol, kind, code, negated } => match packet.transport {
             Transport::Icmp { protocol: p, kind: k, code: c } => {
                 let same = k == *kind && code.is_none_or(|code| code == c);

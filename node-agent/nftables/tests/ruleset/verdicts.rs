@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 use selvage_nftables::fake::check;
-use selvage_nftables::trace::trace;
+use selvage_nftables::trace::{Packet, Transport, trace};
+use selvage_policy::compiled::{Action, Rule, Service};
 
+use crate::build::{World, all, ip, step};
 use crate::{oracle, random};
 
 proptest! {
@@ -29,4 +31,29 @@ proptest! {
     fn equal_input_gives_an_equal_ruleset(world in random::world()) {
         prop_assert_eq!(world.render(), world.clone().render());
     }
+}
+
+/// 1 is ICMP in IPv4 alone, and 58 in IPv6 alone: in the other family the number is another protocol's.
+#[rstest::rstest]
+#[case::icmp_in_ipv4(1, "10.244.1.10", "10.244.1.11", true)]
+#[case::icmp_in_ipv6(1, "fd00:1::10", "fd00:1::11", false)]
+#[case::icmpv6_in_ipv4(58, "10.244.1.10", "10.244.1.11", false)]
+#[case::icmpv6_in_ipv6(58, "fd00:1::10", "fd00:1::11", true)]
+fn a_deny_of_all_but_icmp_stops_its_number_in_the_other_family(
+    #[case] protocol: u8,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] passes: bool,
+) {
+    let deny = Rule { services: vec![vec![Service::NotProtocol(protocol)]], ..all(Action::Deny) };
+    let world = World::new()
+        .pod("a", &["10.244.1.10", "fd00:1::10"], 1)
+        .pod("b", &["10.244.1.11", "fd00:1::11"], 2)
+        .profile(2, vec![step("default", Action::Deny, &["p"])], vec![])
+        .rules("p", vec![deny, all(Action::Allow)], vec![]);
+    let rendered = world.render();
+    check(&rendered.ruleset).unwrap();
+    let packet = Packet::new("cni0", "cni0", ip(from), ip(to), Transport::Other(protocol));
+    assert_eq!(trace(&rendered.ruleset, &packet).unwrap().accepted, passes);
+    assert_eq!(oracle::passes(&world, &packet), passes);
 }
