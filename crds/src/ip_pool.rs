@@ -6,7 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::pattern;
+use crate::network_policy_status::NodeCounts;
+use crate::schema::{cel, declared, limit, pattern};
 
 /// A pod network.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, KubeSchema)]
@@ -23,6 +24,16 @@ use crate::schema::pattern;
     doc = "A network that pods get their addresses from. Selvage allocates nothing: the pool says what the network is.",
     printcolumn(name = "CIDR", type_ = "string", json_path = ".spec.cidr"),
     printcolumn(name = "NAT", type_ = "boolean", json_path = ".spec.natOutgoing"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
+    ),
     printcolumn(name = "Blocks", type_ = "integer", json_path = ".status.blockCount"),
     printcolumn(name = "In-Use", type_ = "integer", json_path = ".status.addressesInUse"),
     printcolumn(name = "Capacity", type_ = "string", json_path = ".status.capacity", priority = 1),
@@ -37,29 +48,66 @@ pub struct IPPoolSpec {
         .message("must be a network in canonical form with its host bits zero, such as 10.244.0.0/16 or fd00:10::/56"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("can't be changed: make another pool"))]
     pub cidr: String,
-    /// Packets that leave all pools are given their node's address.
+    /// Connections from this pool to an address in no pool are given their node's address.
     #[serde(default)]
     pub nat_outgoing: bool,
-    /// The pool is out of use; its addresses still count as pods'.
+    /// The pool is out of use; its addresses still count as inside, and are still masqueraded where natOutgoing says so.
     #[serde(default)]
     pub disabled: bool,
-    /// The nodes that it is for, as a selector; every node where absent.
+    /// The nodes that masquerade for it, by label. Every one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = limit::SELECTOR))]
+    #[x_kube(validation = Rule::new(cel::NOT_GLOBAL).message(cel::NOT_GLOBAL_MESSAGE))]
     pub node_selector: Option<String>,
+    /// Calico's, and refused: the CNI encapsulates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limit::WORD))]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub ipip_mode: Option<String>,
+    /// Calico's, and refused: the CNI encapsulates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limit::WORD))]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub vxlan_mode: Option<String>,
+    /// Calico's, and refused: blocks are the nodes' podCIDRs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub block_size: Option<i32>,
+    /// Calico's, and refused: the CNI allocates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "declared::list")]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub allowed_uses: Option<Vec<String>>,
+    /// Calico's, and refused: the CNI allocates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limit::WORD))]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub assignment_mode: Option<String>,
+    /// Calico's, and refused: the CNI allocates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limit::SELECTOR))]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub namespace_selector: Option<String>,
+    /// Calico's, and refused: nothing here speaks BGP.
+    #[serde(default, rename = "disableBGPExport", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("false").message(declared::ALLOCATION))]
+    pub disable_bgp_export: Option<bool>,
 }
 
 /// What is known of a pool.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolStatus {
-    /// Accepted: the pool is valid and overlaps no older one.
+    /// Accepted (it is valid and overlaps no older one) and Programmed (its nodes masquerade as it says).
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
     /// The generation that all of this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The nodes that masquerade for it.
+    #[serde(default)]
+    pub nodes: NodeCounts,
     /// How many addresses the network has, in decimal: an IPv6 network has more than a number holds.
     #[serde(default)]
     #[schemars(regex(pattern = pattern::DECIMAL))]

@@ -32,6 +32,8 @@ pub mod limit {
     pub const NAMES: usize = 1024;
     /// Characters of a tier's name.
     pub const TIER: usize = 63;
+    /// Characters of a word that is refused anyway.
+    pub const WORD: usize = 64;
     /// Entries of a list that is refused anyway.
     pub const REFUSED: usize = 256;
 }

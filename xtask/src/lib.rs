@@ -8,6 +8,7 @@ pub mod generate;
 pub mod images;
 pub mod install;
 pub mod mutants;
+pub mod reference;
 pub mod tools;
 
 use std::env;

@@ -6,6 +6,8 @@
 // What tests share may panic as they may: that is how a test fails.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod admission;
+mod refusals;
 mod server;
 
 use std::process::Command;
@@ -15,12 +17,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use selvage_crds::conditions::{self, Status, Wanted, reason};
-use selvage_crds::{Basis, NodePolicy, NodePolicyStatus, codec};
+use selvage_crds::{Basis, NodePolicy, NodePolicyStatus, codec, schema};
 use selvage_policy::compiled;
 use serde_json::{Value, json};
 use server::Server;
 
 const NAMESPACE: &str = "selvage-system";
+/// The definition that is upstream's.
+const UPSTREAM: &str = "clusternetworkpolicies.policy.networking.k8s.io";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 #[test]
@@ -28,6 +32,14 @@ fn the_api_server_takes_the_chart_and_refuses_nonsense() {
     let server = Server::start();
     installs(&server);
     pools(&server);
+    admission::at_work(&server);
+    refusals::policies(&server);
+    refusals::sets(&server);
+    refusals::pools(&server);
+    refusals::documents(&server);
+    admission::tiers(&server);
+    admission::cluster_network_policies(&server);
+    admission::use_of_tiers(&server);
     node_policies(&server);
     rights_of_an_agent(&server);
     upgrades(&server);
@@ -39,12 +51,17 @@ fn installs(server: &Server) {
     let answer = server.helm(&["install", "selvage", &chart, "--namespace", NAMESPACE, "--create-namespace"]);
     let text = answer.ok();
     assert!(!text.contains("arning"), "{text}");
-    for plural in ["addressgroups", "ippools", "networkpolicystatuses", "nodepolicies"] {
-        let definition = format!("crd/{plural}.selvage.io");
+    let mut definitions: Vec<String> =
+        schema::all().iter().filter_map(|definition| definition.metadata.name.clone()).collect();
+    definitions.push(UPSTREAM.to_owned());
+    for definition in definitions {
+        let definition = format!("crd/{definition}");
         server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &definition]).ok();
     }
-    // By short names, as a user types them.
-    server.kubectl(&["get", "nps,netpolstatus,nodepol,ag", "--all-namespaces"]).ok();
+    // By short names, as a user types them, and by category.
+    let names = "nps,netpolstatus,nodepol,ag,gnp,snp,netset,gns,tier,ippool,cnp";
+    server.kubectl(&["get", names, "--all-namespaces"]).ok();
+    server.kubectl(&["get", "selvage", "--all-namespaces"]).ok();
 }
 
 fn pools(server: &Server) {
@@ -200,8 +217,17 @@ fn upgrades(server: &Server) {
         NAMESPACE,
     ]);
     assert!(gone.text.contains("No resources found"), "{}", gone.text);
+    admission::tiers_can_go_with_the_release(server);
     // What was kept is taken over by the next release of that name.
     server.helm(&["install", "selvage", &chart, "--namespace", NAMESPACE]).ok();
+    let manifest = || server.helm(&["get", "manifest", "selvage", "--namespace", NAMESPACE]).ok();
+    assert!(manifest().contains(&format!("name: {UPSTREAM}")));
+    // A definition that somebody else looks after is left to them.
+    let owner = "meta.helm.sh/release-name=other";
+    server.kubectl(&["annotate", "--overwrite", "crd", UPSTREAM, owner]).ok();
+    server.helm(&["upgrade", "selvage", &chart, "--namespace", NAMESPACE]).ok();
+    assert!(!manifest().contains(&format!("name: {UPSTREAM}")));
+    server.kubectl(&["get", "crd", UPSTREAM]).ok();
 }
 
 /// What `kubectl apply` makes of the manifests for those without Helm.
