@@ -1,4 +1,15 @@
 //! "NetworkPolicy" of the semantics, line by line, as far as the compiler decides it.
+//!
+//! | the document says | here |
+//! |---|---|
+//! | `policyTypes` | `operator/src/convert/tests/network_policy.rs`; an absent direction: `semantics_verdict::a_tier_counts_only_for_directions_...` |
+//! | `[{}]` allows all, `[]` denies all, empty means any | [`one_empty_rule_allows_all`], [`an_empty_list_of_rules_denies_all`] |
+//! | podSelector, namespaceSelector, separate peers | [`a_pod_selector_alone_means_this_namespace`], [`pod_and_namespace_selector_in_one_peer_are_and`], [`separate_peers_are_or`], [`an_empty_namespace_selector_is_the_pods_of_every_namespace_and_no_one_else`] |
+//! | `kubernetes.io/metadata.name`; NotIn and DoesNotExist | [`the_name_of_a_namespace_is_always_among_its_labels`], [`operators`] |
+//! | never NetworkSets | `semantics_cluster_policy::selectors_never_match_network_sets` |
+//! | ipBlock, except, unreadable peers | [`an_ip_block_looks_at_the_address_alone`], [`an_ip_block_matches_pods_too`], [`an_unreadable_peer_matches_nothing_never_any`] |
+//! | ports, protocols, endPort | [`ports`], [`an_unreadable_port_matches_nothing_never_any`] |
+//! | named ports | the tests with `named` in their names |
 
 mod common;
 

@@ -1,4 +1,16 @@
 //! "The verdict" of the semantics, line by line, as far as the compiler decides it.
+//!
+//! | the document says | here |
+//! |---|---|
+//! | the source's egress and the destination's ingress | [`the_sources_egress_and_the_destinations_ingress_are_both_asked`], `semantics_always::who_asks` |
+//! | 1. established, related, invalid, untracked | `semantics_always::step_1` |
+//! | 2. tiers in order; which count | [`tiers_are_asked_in_order`], [`a_tier_counts_only_for_endpoints_that_its_policies_select`], [`a_tier_counts_only_for_directions_that_its_policies_have`] |
+//! | 3. policies and rules in order, first match, Log, the default action | [`policies_of_a_tier_are_asked_in_order`] and the two after it, [`the_first_match_decides`], [`pass_asks_the_next_tier`], [`no_match_in_a_tier_that_counts_is_its_default_action`] |
+//! | 4. no tier left: allowed | [`with_no_policy_everything_is_allowed`], [`pass_asks_the_next_tier`] |
+//! | three tiers always exist, their orders | [`three_tiers_always_exist_and_cant_be_changed_or_deleted`], [`kube_admin_is_asked_before_default_and_that_before_kube_baseline`], [`a_tier_of_order_1001_lies_between_kube_admin_and_default`] |
+//! | NetworkPolicies are a union; Baseline | [`network_policies_are_a_union`], [`baseline_is_asked_only_where_nothing_in_default_selects_the_endpoint`] |
+//! | a missing tier | [`a_policy_in_a_missing_tier_is_not_enforced_and_says_so`] |
+//! | deny is a silent drop; a closed port that is allowed answers | `node-agent/nftables/tests/packets/ingress.rs` |
 
 mod common;
 

@@ -1,4 +1,14 @@
 //! "Who is judged" of the semantics, line by line, as far as the compiler decides it.
+//!
+//! | the document says | here |
+//! |---|---|
+//! | a pod off the host network with every address, as soon as one is there | [`an_endpoint_has_every_address_in_its_list`], [`a_pod_is_judged_as_soon_as_an_address_is_there_and_listed_as_soon_as_it_is_bound`] |
+//! | it stays one until it has finished or is gone | [`it_stays_one_until_it_has_finished_or_is_gone`]; which pods these are: `operator/src/convert/tests/objects.rs` |
+//! | a list that turns empty keeps the old addresses; a changed one replaces them | [`a_list_that_turns_empty_keeps_the_old_addresses`], [`a_changed_list_replaces_the_old_addresses`] |
+//! | two live pods with one address | [`two_live_pods_with_one_address`] |
+//! | an address that changes hands loses its connections | `node-agent/nftables/tests/packets/reuse.rs` |
+//! | pods on the host network are their node | [`a_pod_on_the_host_network_is_its_node_so_no_pod_peer_contains_its_address`] |
+//! | labels, namespace labels, addresses, node moves, finished pods change membership at once | [`labels_change_membership_at_once`], [`namespace_labels_change_membership_at_once`], [`a_node_move_changes_the_span_at_once`]; service accounts: `lists` |
 #![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests for tests")]
 
 mod common;
