@@ -401,3 +401,15 @@ fn group_names_are_the_same_for_ever(#[case] peer: Peer, #[case] name: &str) {
     let names: Vec<_> = cluster.engine.groups().iter().map(ToString::to_string).collect();
     assert_eq!(names, [name]);
 }
+
+#[test]
+fn a_global_set_goes_while_a_policy_names_a_namespace_without_a_name() {
+    let mut cluster = Cluster::small();
+    put(&mut cluster, "global", set(&[], &["192.0.2.0/24"]));
+    let nameless = pods_where(Selector::equals("kubernetes.io/metadata.name", ""), Selector::All);
+    cluster.policy("p", from([Peer::Pods(nameless)]));
+    remove(&mut cluster, "global");
+    let namespaces = cluster.engine.counts().namespaces;
+    cluster.apply(Change::Policy(policy_key("p"), None));
+    assert_eq!(cluster.engine.counts().namespaces, namespaces - 1);
+}

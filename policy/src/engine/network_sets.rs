@@ -130,7 +130,9 @@ impl Engine {
                 }
                 self.lists.sets.remove(id);
                 self.lists.set_ids.remove(&key);
-                if let Some(id) = self.index.namespace_id(&key.namespace)
+                // A selector can name a namespace without a name; global sets are in none.
+                if !key.namespace.is_empty()
+                    && let Some(id) = self.index.namespace_id(&key.namespace)
                     && let Some(namespace) = self.index.namespaces.get_mut(id)
                 {
                     namespace.network_sets -= 1;
