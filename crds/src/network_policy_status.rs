@@ -74,13 +74,13 @@ pub struct NodeCounts {
     /// `programmed/desired`, for people.
     #[schemars(length(max = 32))]
     pub summary: String,
-    /// Nodes that have endpoints it selects.
+    /// Nodes that it concerns.
     pub desired: u32,
     /// Nodes where it stands.
     pub programmed: u32,
     /// Nodes that reported that they could not.
     pub failed: u32,
-    /// Nodes where it does not stand, failed ones first, at most [`MAX_NODES`].
+    /// Nodes where it does not stand, failed ones first, at most ten.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_NODES))]
     pub details: Vec<NodeDetail>,
@@ -96,7 +96,7 @@ pub struct NodeDetail {
     /// The node's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// One of [`crate::conditions::reason`].
+    /// Why, in one word.
     #[schemars(length(min = 1, max = 128))]
     pub reason: String,
     /// For people.

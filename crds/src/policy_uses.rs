@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct PolicyUses {
     /// How many.
     pub count: u32,
-    /// The first of them, as `Kind name` or `Kind namespace/name`, at most [`MAX_POLICIES`].
+    /// The first of them, as `Kind name` or `Kind namespace/name`, at most ten.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_POLICIES), inner(length(max = 512)))]
     pub names: Vec<String>,

@@ -97,6 +97,10 @@ fn finish(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint") || format == "double") {
         schema.format = None;
     }
+    if let Some(description) = &mut schema.description {
+        // Links between Rust types lead nowhere here.
+        *description = description.replace("[`", "`").replace("`]", "`");
+    }
     if schema.type_.as_deref() == Some("array") && schema.x_kubernetes_list_type.is_none() {
         schema.x_kubernetes_list_type = Some("atomic".to_owned());
     }

@@ -67,8 +67,7 @@ pub mod declared {
         "is not supported, it is about host endpoints, which nodes are not here: remove it";
 
     /// Message of fields that are about how pods get their addresses, and how packets travel.
-    pub const ALLOCATION: &str =
-        "is not supported, it is about what the CNI does, such as allocation, encapsulation and routing: remove it";
+    pub const ALLOCATION: &str = "is not supported, it is about what the CNI does, such as allocation, encapsulation and routing: remove it";
 
     /// Any object.
     pub fn object(_: &mut SchemaGenerator) -> Schema {

@@ -1,5 +1,6 @@
 //! An API server with its etcd on loopback, without nodes and controllers.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -24,6 +25,8 @@ pub struct Server {
     folder: PathBuf,
     children: Vec<Child>,
     url: String,
+    /// The administrator's connection.
+    asking: OnceCell<(Runtime, Client)>,
 }
 
 /// What a command printed.
@@ -39,7 +42,7 @@ impl Server {
     pub fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("slv-api-server-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        let mut server = Self { folder, children: Vec::new(), url: String::new() };
+        let mut server = Self { folder, children: Vec::new(), url: String::new(), asking: OnceCell::new() };
         let [client, peer, secure] = free_ports();
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
@@ -97,7 +100,12 @@ impl Server {
     pub fn try_out(&self, path: &str, object: &Value) -> Answer {
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let request = Request::new(path).create(&params, object.to_string().into_bytes()).expect("a request");
-        let answer = runtime().block_on(async { self.client("admin").request::<Value>(request).await });
+        let (runtime, client) = self.asking.get_or_init(|| {
+            let runtime = runtime();
+            let client = runtime.block_on(async { self.client("admin") });
+            (runtime, client)
+        });
+        let answer = runtime.block_on(client.request::<Value>(request));
         match answer {
             Ok(object) => Answer { success: true, text: object.to_string() },
             Err(error) => Answer { success: false, text: error.to_string() },
