@@ -26,8 +26,8 @@ impl Engine {
         for id in std::mem::take(&mut self.dirty.nodes) {
             self.rebuild(id, &mut delta);
         }
+        delta.sets = self.take_dirty_sets();
         self.groups.flush(&mut self.index, &mut self.lists, &mut delta);
-        delta.sets = std::mem::take(&mut self.lists.dirty);
         delta.policies = std::mem::take(&mut self.dirty.policies).into_iter().collect();
         for key in &delta.policies {
             if let Some(policy) = self.policy_ids.get(key).and_then(|id| self.policies.get_mut(*id)) {

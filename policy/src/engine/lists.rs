@@ -35,6 +35,9 @@ pub(crate) struct Lists {
     node_groups: BTreeSet<Id<Group>>,
     /// Sets whose status may be another than at the last flush.
     pub(super) dirty: BTreeSet<Key>,
+    /// Groups that other policies name than at the last flush. Their sets are dirty; to say so of each at once would ask
+    /// every set of a group for every policy that names it.
+    pub(super) named: BTreeSet<Id<Group>>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

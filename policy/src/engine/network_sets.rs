@@ -187,11 +187,21 @@ impl Engine {
             Sign::Plus => group.policies.insert(policy),
             Sign::Minus => group.policies.remove(&policy),
         };
-        if let Source::Listed(listed) = &group.source {
-            for set in &listed.sets {
-                self.lists.dirty.extend(self.lists.sets.get(*set).map(|set| set.key.clone()));
+        if let Source::Listed(_) = &group.source {
+            self.lists.named.insert(id);
+        }
+    }
+
+    /// Sets whose status may be another than at the last flush. To be asked before groups that nothing names are gone.
+    pub(super) fn take_dirty_sets(&mut self) -> BTreeSet<Key> {
+        let mut dirty = std::mem::take(&mut self.lists.dirty);
+        for group in std::mem::take(&mut self.lists.named) {
+            if let Some(Source::Listed(listed)) = self.groups.by_id(group).map(|group| &group.source) {
+                let sets = listed.sets.iter().filter_map(|set| self.lists.sets.get(*set));
+                dirty.extend(sets.map(|set| set.key.clone()));
             }
         }
+        dirty
     }
 
     /// Every NetworkSet that the engine holds.
