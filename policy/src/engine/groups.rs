@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::lists::{Lists, NetSet};
+use super::lists::Lists;
+use super::network_sets::NetSet;
 use super::{Delta, GroupDelta, Node, Policy};
 use crate::compile::group::GroupSpec;
 use crate::compiled::{GroupId, GroupKind, Member, NamedPort};

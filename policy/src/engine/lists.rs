@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Engine;
 use super::groups::{Group, Groups, Listed, ListedOf, Sign, Source};
-pub(super) use super::network_sets::NetSet;
+use super::network_sets::NetSet;
 use crate::compiled::Member;
 use crate::index::Index;
 use crate::index::buckets::{self, Buckets, keys};
