@@ -11,6 +11,10 @@ use crate::compiled::{AddressTerm, End, GroupId, NamedPort, Rule, Service};
 use crate::model::{self, Peer, PeerTerm, PodSet, PortTerm};
 use crate::selector::Selector;
 
+/// As many networks as a block and its exceptions may become: a policy of a few kilobytes must not become a NodePolicy that
+/// is too large, for that holds up every other policy of the node.
+const MANY: usize = 64;
+
 /// Compiles rules of one policy and collects the groups that they name.
 pub(crate) struct RuleCompiler<'a> {
     /// The endpoints that the policy selects.
@@ -44,8 +48,10 @@ impl<'a> RuleCompiler<'a> {
     pub(crate) fn rules(&mut self, rules: &[model::Rule], direction: Direction) -> Vec<Rule> {
         let mut compiled = Vec::with_capacity(rules.len());
         for rule in rules {
-            // None: some condition can't hold.
-            let _ = self.rule(rule, direction, &mut compiled);
+            for rule in exceptions_apart(rule).as_deref().unwrap_or(std::slice::from_ref(rule)) {
+                // None: some condition can't hold.
+                let _ = self.rule(rule, direction, &mut compiled);
+            }
         }
         compiled
     }
@@ -148,6 +154,50 @@ impl<'a> RuleCompiler<'a> {
         self.groups.entry(id).or_insert(spec);
         id
     }
+}
+
+/// The rule as several that together mean the same, where a block has too many exceptions to be cut up: each such block
+/// has a rule of its own, with the exceptions as a condition. None where there is no such block.
+fn exceptions_apart(rule: &model::Rule) -> Option<Vec<model::Rule>> {
+    let cut = |terms: &[PeerTerm]| {
+        terms.iter().position(|term| !term.negated && term.peers.iter().any(has_many_exceptions))
+    };
+    let (end, place) = match cut(&rule.source.terms) {
+        Some(place) => (End::Source, place),
+        None => (End::Destination, cut(&rule.destination.terms)?),
+    };
+    let mut frame = rule.clone();
+    let terms = |rule: &mut model::Rule| match end {
+        End::Source => std::mem::take(&mut rule.source.terms),
+        End::Destination => std::mem::take(&mut rule.destination.terms),
+    };
+    let mut others = terms(&mut frame);
+    let (many, rest): (Vec<Peer>, Vec<Peer>) =
+        others.remove(place).peers.into_iter().partition(has_many_exceptions);
+    let of = |more: Vec<PeerTerm>| {
+        let (mut rule, terms) = (frame.clone(), others.iter().cloned().chain(more).collect());
+        match end {
+            End::Source => rule.source.terms = terms,
+            End::Destination => rule.destination.terms = terms,
+        }
+        exceptions_apart(&rule).unwrap_or_else(|| vec![rule])
+    };
+    let one = |negated, peers| PeerTerm { negated, peers };
+    let mut rules = of(vec![one(false, rest)]);
+    for peer in many {
+        let Peer::Block { net, except } = peer else { continue };
+        let block = |net| Peer::Block { net, except: Vec::new() };
+        let except = except.into_iter().map(block).collect();
+        rules.extend(of(vec![one(false, vec![block(net)]), one(true, except)]));
+    }
+    Some(rules)
+}
+
+/// Whether a block without its exceptions could be very many networks: up to one for each bit that an exception is longer.
+fn has_many_exceptions(peer: &Peer) -> bool {
+    let Peer::Block { net, except } = peer else { return false };
+    let bits = |hole: &IpNet| usize::from(hole.prefix_len().saturating_sub(net.prefix_len()));
+    except.iter().map(bits).sum::<usize>() > MANY
 }
 
 /// The conditions on one end, without those that always hold; None where one can't hold.
