@@ -168,11 +168,17 @@ fn shots(objects: &Objects, cases: &[Case]) -> Vec<Shot> {
         }
         let case = Case { hop_limit: 64, ..case.clone() };
         let way = passages(objects, &case).into_iter().find(|way| way.node == name());
-        let Some(way) = way.filter(|way| way.from != Side::Node) else { continue };
+        // The kernel routes nothing that is of one link alone (RFC 4291, 2.5.6), rules or no rules.
+        let stuck = |way: &Passage| way.from == Side::Beyond && link_local(source);
+        let Some(way) = way.filter(|way| way.from != Side::Node && !stuck(way)) else { continue };
         let passes = passage(objects, &way).passes() && !overlay(&way);
         shots.push(Shot { index: shots.len(), way, token: Token::new(), passes });
     }
     shots
+}
+
+fn link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// Sends all, and gives those that arrived where they should go.

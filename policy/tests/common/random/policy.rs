@@ -88,10 +88,10 @@ fn peer() -> impl Strategy<Value = Peer> {
     prop_oneof![
         6 => pod_set().prop_map(Peer::Pods),
         4 => (net(), vec(net(), 0..3)).prop_map(|(net, except)| Peer::Block { net, except }),
-        3 => set_selection().prop_map(Peer::Sets),
+        6 => set_selection().prop_map(Peer::Sets),
         3 => key().prop_map(Peer::Backends),
-        3 => any_node.prop_map(Peer::Nodes),
-        1 => Just(Peer::Nothing),
+        4 => any_node.prop_map(Peer::Nodes),
+        4 => Just(Peer::Nothing),
     ]
 }
 
@@ -114,7 +114,7 @@ fn ports() -> impl Strategy<Value = Ports> {
         2 => (select(&[(1u8, 8u8), (58, 128)][..]), 0u8..2, option::of(0u8..2))
             .prop_map(|((protocol, echo), more, code)| Ports::Icmp(protocol, echo + more, code)),
         2 => key().prop_map(Ports::Backends),
-        1 => Just(Ports::Nothing),
+        2 => Just(Ports::Nothing),
     ]
 }
 
@@ -142,7 +142,8 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 pub fn policy() -> impl Strategy<Value = Policy> {
     let rules = || option::weighted(0.7, vec(rule(), 0..4));
-    let tier = prop_oneof![4 => Just("default".into()), 3 => tier_name()];
+    // The last is asked least.
+    let tier = prop_oneof![4 => Just("default".into()), 3 => tier_name(), 1 => Just("second".into())];
     (0i64..3, tier, order(), pod_set(), rules(), rules()).prop_map(
         |(generation, tier, order, subject, ingress, egress)| Policy {
             uid: "uid".into(),
