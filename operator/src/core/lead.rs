@@ -66,7 +66,7 @@ impl Core {
                 self.compile();
                 self.role = Role::Leading;
                 self.planner.lead(&self.engine, Instant::now());
-                self.board.touch_all();
+                self.board.lead(Instant::now());
                 self.touch_tiers(self.upkeep.tiers.names().cloned().collect::<Vec<_>>());
                 self.touch_pools();
                 info!(

@@ -117,6 +117,12 @@ impl Board {
         keys.into_iter().for_each(|key| self.ledger.touch(About::Policy(key.clone())));
     }
 
+    /// This replica leads from here on: everything is looked at again.
+    pub fn lead(&mut self, now: Instant) {
+        self.ledger.lead(now);
+        self.touch_all();
+    }
+
     /// Looks at every policy and set again.
     pub fn touch_all(&mut self) {
         self.policies.keys().for_each(|key| self.ledger.touch(About::Policy(key.clone())));
@@ -195,7 +201,7 @@ impl Board {
                 About::Tier(name) => self.look_at_tier(name, view),
                 About::Pool(name) => self.look_at_pool(name, view),
             };
-            self.ledger.looked(about, look);
+            self.ledger.looked(about, look, view.now);
         }
         self.ledger.next(view.now)
     }

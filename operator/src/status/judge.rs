@@ -5,6 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use selvage_crds::conditions::{self, Status, Wanted, reason};
 use selvage_crds::network_policy_status::{MAX_NODES, NodeCounts, NodeDetail, PolicyStatus};
+use selvage_crds::policy_uses::{MAX_POLICIES, PolicyUses};
+use selvage_policy::compiled::PolicyKey;
 
 use super::node::Standing;
 use crate::convert::{Issue, Reason};
@@ -182,4 +184,17 @@ pub fn counts(nodes: &[(Arc<str>, Standing)]) -> NodeCounts {
 /// A count as statuses hold it.
 pub fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The policies that use something.
+pub fn uses<'a>(policies: impl Iterator<Item = &'a PolicyKey>) -> PolicyUses {
+    let mut count = 0;
+    let mut names = Vec::new();
+    for policy in policies {
+        count += 1;
+        if names.len() < MAX_POLICIES {
+            names.push(policy.to_string());
+        }
+    }
+    PolicyUses { count: number(count), names }
 }

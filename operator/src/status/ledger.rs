@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvage_crds::conditions::{ACCEPTED, DELETION_HELD, find};
+use selvage_crds::conditions::{ACCEPTED, DELETION_HELD, PROGRAMMED, find, reason};
 
 use super::about::{About, Said};
+use super::node::AGENT_GRACE;
 use super::pace::Pace;
 use crate::watch::{Place, Stood};
 
@@ -76,9 +77,16 @@ pub struct Ledger {
     /// Statuses with a write under way that were deleted meanwhile: maybe what that write made.
     gone_meanwhile: BTreeSet<About>,
     pace: Pace<About>,
+    /// Until when what was said before this replica led is believed: it does not know yet how long agents are away.
+    fresh_until: Option<Instant>,
 }
 
 impl Ledger {
+    /// This replica leads from here on.
+    pub fn lead(&mut self, now: Instant) {
+        self.fresh_until = Some(now + AGENT_GRACE);
+    }
+
     /// Something of an object may be another than before.
     pub fn touch(&mut self, about: About) {
         self.dirty.insert(about);
@@ -143,7 +151,7 @@ impl Ledger {
     }
 
     /// An object was looked at; None where there is none.
-    pub fn looked(&mut self, about: About, look: Option<Look>) {
+    pub fn looked(&mut self, about: About, look: Option<Look>, now: Instant) {
         let Some(Look { uid, said, failing, held, again }) = look else {
             self.forget(&about);
             return;
@@ -160,6 +168,12 @@ impl Ledger {
         };
         let stood = self.standing.get(&about);
         let same = stood.filter(|stood| stood.uid == *uid);
+        if let Some(end) = self.fresh_until.filter(|end| *end > now)
+            && same.is_some_and(|stood| forgets(&stood.said, &said))
+        {
+            self.later.insert(about, end);
+            return;
+        }
         let event = news(same.map(|stood| &stood.said), &said);
         let write = StatusWrite {
             place: same.map(|stood| stood.place.clone()),
@@ -215,6 +229,14 @@ impl Ledger {
     pub fn waiting(&self) -> usize {
         self.wanted.len()
     }
+}
+
+/// Whether this calls pending what was known to fail in the same generation.
+fn forgets(before: &Said, after: &Said) -> bool {
+    let programmed = |said: &Said| find(said.conditions(), PROGRAMMED).cloned();
+    let (Some(before), Some(after)) = (programmed(before), programmed(after)) else { return false };
+    let failed = [reason::FAILED, reason::AGENT_NOT_READY].contains(&before.reason.as_str());
+    failed && after.reason == reason::PENDING && before.observed_generation == after.observed_generation
 }
 
 /// What somebody must act on, where that is new: Accepted is False, or a deletion is held.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use selvage_crds::conditions::{Status, reason};
 use selvage_crds::network_set::SetStatus;
-use selvage_crds::policy_uses::PolicyUses;
 use selvage_policy::compiled::PolicyKey;
 use selvage_policy::engine;
 use selvage_policy::model::Key;
 
 use super::about::{About, Said};
 use super::board::{Board, LOOK_AGAIN, View, groups, programmed_at};
-use super::judge::{Judgement, counts, judge, number, read, stands};
+use super::judge::{Judgement, counts, judge, number, read, stands, uses};
 use super::ledger::Look;
 use super::node::Standing;
 use crate::convert::{Issue, Read};
@@ -94,7 +93,7 @@ impl Board {
         after.observed_generation = Some(set.generation);
         after.nodes = counts(&nodes);
         after.members = number(known.members);
-        after.policies = PolicyUses::new(known.policies.iter().map(ToString::to_string));
+        after.policies = uses(known.policies.iter());
         let failing = nodes.iter().any(|(_, standing)| matches!(standing, Standing::Failed { .. }));
         let uid = set.uid.clone();
         for policy in known.policies {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use selvage_crds::conditions::{Status, reason};
 use selvage_crds::policy_uses::PolicyUses;
 use selvage_crds::tier::TierStatus;
+use selvage_policy::compiled::NodePolicy;
 
 use super::about::{About, Said};
 use super::board::{Board, View};
-use super::judge::{counts, judge, read, set, stands};
+use super::judge::{counts, judge, read, set, stands, uses};
 use super::ledger::Look;
 use super::node::Standing;
 use crate::watch::SeenTier;
@@ -19,11 +20,12 @@ impl Board {
         let about = About::Tier(name.clone());
         let tier = view.upkeep.tiers.get(name)?;
         let (uid, generation) = (&tier.read.uid, tier.read.generation);
-        let policies: Vec<_> = view.upkeep.tiers.policies(name).collect();
-        let span: BTreeSet<Arc<str>> = policies
+        let span: BTreeSet<Arc<str>> = view
+            .engine
+            .nodes()
             .iter()
-            .filter_map(|key| view.engine.policy(key))
-            .flat_map(|policy| policy.nodes)
+            .filter(|node| asks(node, name))
+            .map(|node| node.node.clone())
             .collect();
         let (nodes, again) = self.progress(&about, (uid, generation), &span, view);
         let before = match self.ledger.standing(&about, uid).map(|stood| &stood.said) {
@@ -37,12 +39,18 @@ impl Board {
         judge(&mut after.conditions, generation, accepted, programmed, view.time);
         after.observed_generation = Some(generation);
         after.nodes = counts(&nodes);
-        after.policies = PolicyUses::new(policies.iter().map(ToString::to_string));
+        after.policies = uses(view.upkeep.tiers.policies(name));
         deletion(tier, &mut after, view);
         let failing = nodes.iter().any(|(_, standing)| matches!(standing, Standing::Failed { .. }));
         let said = (after != before).then_some(Said::Tier(after));
         Some(Look { uid: uid.clone(), said, failing, held: false, again })
     }
+}
+
+/// Whether a node has an endpoint that the tier counts for.
+fn asks(node: &NodePolicy, tier: &str) -> bool {
+    let steps = node.profiles.values().flat_map(|profile| profile.ingress.iter().chain(&profile.egress));
+    steps.into_iter().any(|step| *step.tier == *tier)
 }
 
 /// A tier that was deleted and still has policies says so.

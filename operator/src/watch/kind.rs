@@ -53,6 +53,14 @@ kinds! {
 }
 
 impl Kind {
+    /// How many objects one answer to a list holds at most. One set may have 60,000 networks.
+    pub fn page(self) -> u32 {
+        match self {
+            Self::NetworkSet | Self::GlobalNetworkSet => 20,
+            _ => 500,
+        }
+    }
+
     /// The input of that name.
     pub fn input(name: &str) -> Option<Self> {
         Self::INPUTS.iter().copied().find(|kind| kind.name() == name)

@@ -75,7 +75,10 @@ pub async fn watch<W: Watched>(
     messages: mpsc::Sender<Message>,
 ) {
     let api: Api<W::Wire> = W::api(client, &context.namespace);
-    let start = || watcher(api.clone(), Config::default().timeout(WATCH_SECONDS)).backoff(Retry::default());
+    let start = || {
+        watcher(api.clone(), Config::default().timeout(WATCH_SECONDS).page_size(W::KIND.page()))
+            .backoff(Retry::default())
+    };
     run::<W, _>(start, context, relist, messages).await;
 }
 

@@ -392,3 +392,27 @@ fn a_node_that_nothing_could_be_sent_to_fails() {
     let detail = &world.said.nodes.details[0];
     assert_eq!((detail.name.as_str(), detail.reason.as_str()), ("n02", reason::TOO_LARGE));
 }
+
+#[test]
+fn a_new_leader_does_not_call_pending_what_was_known_to_fail() {
+    let mut world = World::new(1);
+    world.agent("n01", false);
+    assert!(world.write(super::node::AGENT_GRACE + SECOND));
+    world.says("False", reason::FAILED, "0/1");
+    // Another replica begins to lead: it has seen no agent, and does not know for how long there was none.
+    let mut next = World::new(1);
+    next.agent("n01", false);
+    let stood = Stood {
+        place: Place { version: "1".into(), uid: "s".into(), generation: 1 },
+        uid: "u".into(),
+        said: Said::Policy(world.said.clone()),
+    };
+    next.board.stands(&About::Policy(next.key.clone()), Some(stood));
+    next.board.lead(next.now);
+    assert!(!next.write(SECOND));
+    assert!(!next.write(super::node::AGENT_GRACE), "it fails still");
+    next.report("n01", |_| ());
+    next.agent("n01", true);
+    assert!(next.write(SECOND));
+    next.says("True", reason::PROGRAMMED, "1/1");
+}
