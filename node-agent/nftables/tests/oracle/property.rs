@@ -37,13 +37,15 @@ fn run<S: Strategy>(
     strategy: &S,
     test: impl Fn(S::Value) -> Result<(), TestCaseError>,
 ) {
-    let seed = seed(name, cases);
+    let seed = seed(name);
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/regressions.txt");
     let config = ProptestConfig {
         cases,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         max_shrink_iters: 20_000,
+        // Milliseconds.
+        max_shrink_time: 120_000,
         ..ProptestConfig::default()
     };
     match TestRunner::new(config).run(strategy, test) {

@@ -1,6 +1,6 @@
 //! Where random runs begin, and how long they are: printed by each, and set by the environment to repeat one.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 
 /// What a number in the environment says.
@@ -10,10 +10,10 @@ pub fn setting<T: FromStr>(name: &str) -> Option<T> {
 }
 
 /// `SELVAGE_ORACLE_SEED`, or one that nobody has chosen. Says how to repeat the run.
-pub fn seed(name: &str, clusters: u32) -> u64 {
-    let chosen = setting("SELVAGE_ORACLE_SEED");
-    let seed =
-        chosen.unwrap_or_else(|| std::collections::hash_map::RandomState::new().build_hasher().finish());
-    println!("{name}: SELVAGE_ORACLE_SEED={seed} SELVAGE_ORACLE_CLUSTERS={clusters}");
+pub fn seed(name: &str) -> u64 {
+    let seed = setting("SELVAGE_ORACLE_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let clusters = setting::<u32>("SELVAGE_ORACLE_CLUSTERS");
+    let clusters = clusters.map(|clusters| format!(" SELVAGE_ORACLE_CLUSTERS={clusters}"));
+    println!("{name}: SELVAGE_ORACLE_SEED={seed}{}", clusters.unwrap_or_default());
     seed
 }

@@ -36,7 +36,7 @@ const FAR_MAC: Mac = Mac([2, 0, 0, 0, 3, 2]);
 #[test]
 fn the_kernel_does_what_the_oracle_reads_in_the_objects() {
     let clusters = setting("SELVAGE_ORACLE_CLUSTERS").map_or(CLUSTERS, |clusters: u32| clusters / 25 + 1);
-    let seed = seed("real packets", clusters);
+    let seed = seed("real packets");
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
     let strategy = (cluster(), vec(case(), PACKETS));
     let bed = bed();
