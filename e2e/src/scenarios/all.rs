@@ -50,8 +50,9 @@ fn plan(backend: Backend) -> Plan {
                 Scenario::Services,
                 Scenario::Matrix,
                 Scenario::BadInput,
+                Scenario::Recipes,
             ],
-            alone: &[Scenario::Endpoints, Scenario::Lifecycle, Scenario::Removal],
+            alone: &[Scenario::Kinds, Scenario::Endpoints, Scenario::Lifecycle, Scenario::Removal],
         },
         Backend::HostGw => Plan { beside_upstream: &[Scenario::Walkthrough, Scenario::Services], alone: &[] },
     }

@@ -85,7 +85,8 @@ impl Kitchen<'_> {
         checks: impl FnOnce(&Self) -> anyhow::Result<Vec<Check<'static>>>,
         name: &str,
     ) -> anyhow::Result<()> {
-        self.cluster.apply("default", recipe)?;
+        let mut kubectl = self.cluster.kubectl_command(&["apply", "-f", "-"]);
+        selvage_e2e::run_with_input(&mut kubectl, recipe.as_bytes())?;
         for (kind, namespace, policy) in policies {
             match *kind {
                 "netpol" => status::programmed(self.cluster, namespace, policy).map(drop)?,

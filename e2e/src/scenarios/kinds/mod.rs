@@ -106,9 +106,10 @@ impl<'a> World<'a> {
         self.cluster.apply(namespace, &object.to_string()).map(drop).context(object.to_string())
     }
 
-    /// Deletes objects of the cluster's, the last made first, and the namespaces' policies.
+    /// Deletes the cluster's objects, tiers after the policies that keep them, and the namespaces' policies.
     fn clear(&mut self) -> anyhow::Result<()> {
-        while let Some((kind, name)) = self.made.pop() {
+        let (tiers, others): (Vec<_>, Vec<_>) = self.made.drain(..).partition(|(kind, _)| kind == "Tier");
+        for (kind, name) in others.into_iter().chain(tiers) {
             self.cluster.kubectl_ok(&["delete", &kind, &name, "--ignore-not-found", "--wait"])?;
         }
         for namespace in [HOME, AWAY] {
