@@ -47,7 +47,7 @@ pub struct AddressTerm {
     pub nets: Vec<String>,
     /// Groups of addresses, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096), inner(regex(pattern = pattern::HEX32)))]
+    #[schemars(length(max = 16384), inner(regex(pattern = pattern::HEX32)))]
     pub groups: Vec<String>,
 }
 
