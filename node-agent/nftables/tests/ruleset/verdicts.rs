@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use selvage_nftables::fake::check;
 use selvage_nftables::trace::{Packet, Transport, trace};
-use selvage_policy::compiled::{Action, Rule, Service};
+use selvage_policy::compiled::{Action, PortMatch, PortRange, Rule, Service};
 
-use crate::build::{World, all, ip, step};
+use crate::build::{World, all, ip, step, tcp};
 use crate::{oracle, random};
 
 proptest! {
@@ -56,4 +56,42 @@ fn a_deny_of_all_but_icmp_stops_its_number_in_the_other_family(
     let packet = Packet::new("cni0", "cni0", ip(from), ip(to), Transport::Other(protocol));
     assert_eq!(trace(&rendered.ruleset, &packet).unwrap().accepted, passes);
     assert_eq!(oracle::passes(&world, &packet), passes);
+}
+
+/// A port that is excepted alone is looked at by itself, not in a set.
+#[rstest::rstest]
+#[case::below(79, true)]
+#[case::the_one(80, false)]
+#[case::above(81, true)]
+fn one_port_that_is_excepted_is_not_allowed(#[case] port: u16, #[case] passes: bool) {
+    let ports = PortMatch { negated: true, ranges: vec![PortRange { first: 80, last: 80 }], names: vec![] };
+    let service = Service::Protocol { protocol: 6, source_ports: None, destination_ports: Some(ports) };
+    let allow = Rule { services: vec![vec![service]], ..all(Action::Allow) };
+    let world = World::new()
+        .pod("a", &["10.244.1.10"], 1)
+        .pod("b", &["10.244.1.11"], 2)
+        .profile(2, vec![step("default", Action::Deny, &["p"])], vec![])
+        .rules("p", vec![allow], vec![]);
+    let packet = Packet::new("cni0", "cni0", ip("10.244.1.10"), ip("10.244.1.11"), tcp(port));
+    assert_eq!(trace(&world.render().ruleset, &packet).unwrap().accepted, passes);
+}
+
+/// Nobody can tell whose it is: it is closed both ways, even where no policy selects either.
+#[test]
+fn an_address_that_two_pods_claim_is_closed() {
+    let world = World::new().pod("a", &["10.244.1.10"], 1).pod("b", &["10.244.1.10"], 1).pod(
+        "c",
+        &["10.244.1.12"],
+        1,
+    );
+    let rendered = world.render();
+    let passes = |from: &str, to: &str| {
+        let packet = Packet::new("cni0", "cni0", ip(from), ip(to), tcp(80));
+        trace(&rendered.ruleset, &packet).unwrap().accepted
+    };
+    assert!(!passes("10.244.1.10", "10.244.1.12"));
+    assert!(!passes("10.244.1.12", "10.244.1.10"));
+    let alone = World::new().pod("a", &["10.244.1.10"], 1).pod("c", &["10.244.1.12"], 1).render();
+    let packet = Packet::new("cni0", "cni0", ip("10.244.1.10"), ip("10.244.1.12"), tcp(80));
+    assert!(trace(&alone.ruleset, &packet).unwrap().accepted, "one that claims it alone is not");
 }
