@@ -127,11 +127,12 @@ fn operators(#[case] selector: Selector, #[case] matches: bool) {
 #[case::at_the_end("10.0.255.255", true)]
 #[case::outside("10.1.0.0", false)]
 #[case::in_except("10.0.3.9", false)]
+#[case::in_the_other_except("10.0.9.1", false)]
 #[case::beside_except("10.0.4.0", true)]
 #[case::other_family("fd00::1", false)]
 fn an_ip_block_looks_at_the_address_alone(#[case] from: &str, #[case] allowed: bool) {
     // Host bits are masked.
-    let cluster = ingress([allow().from([block("10.0.7.1/16", &["10.0.3.1/24"])])]);
+    let cluster = ingress([allow().from([block("10.0.7.1/16", &["10.0.3.1/24", "10.0.9.0/24"])])]);
     let to = if from.contains(':') { "shop/db@6" } else { "shop/db" };
     assert_eq!(cluster.allows(from, to, TCP, 80), allowed);
 }
