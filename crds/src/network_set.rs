@@ -100,7 +100,8 @@ pub struct GlobalNetworkSetSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetStatus {
-    /// Accepted (all of it was understood) and Programmed (every node that needs it has it).
+    /// Accepted (all of it was understood) and Programmed (it is published to every node that needs it, where the
+    /// policies that use it stand).
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
