@@ -98,7 +98,7 @@ cluster: ## the scenarios and the upstream suite on clusters of its own, VXLAN a
 test: setup fmt clippy generated doc deny images tests cluster ## every test there is
 
 .PHONY: mutants
-mutants: ## put deliberate faults into a copy of the tree, and see that the tests notice each (an hour on two cores)
+mutants: ## put deliberate faults into a copy of the tree, and see that the tests notice each (about ten minutes on two cores)
 	$(XTASK) mutants
 
 # ---- speed ------------------------------------------------------------------------------------------------------

@@ -76,3 +76,8 @@ pub fn by_family(mut addresses: Vec<IpAddr>) -> anyhow::Result<[IpAddr; 2]> {
         _ => anyhow::bail!("not one address of each family: {addresses:?}"),
     }
 }
+
+/// An address as a CIDR.
+pub fn host(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}

@@ -7,7 +7,7 @@ use anyhow::Context;
 use selvage_e2e::{Backend, Cluster, Node};
 use serde_json::{Value, json};
 
-use crate::checks::{self, Check, by_family, pair};
+use crate::checks::{self, Check, by_family, host, pair};
 use crate::pods::{self, AGNHOST, Namespaces, Pod};
 use crate::probe::{From, Seen};
 use crate::status;
@@ -253,11 +253,6 @@ fn face(cluster: &Cluster, node: &Node) -> anyhow::Result<[String; 2]> {
         }
     };
     Ok(addresses.map(host))
-}
-
-/// An address as a CIDR.
-fn host(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
 fn block(cidr: &str) -> Value {

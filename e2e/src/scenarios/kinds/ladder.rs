@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use super::{AWAY, HOME, WEB, World, object};
+use super::{HOME, WEB, World, object};
 use crate::probe::Seen::{Answered, TimedOut};
 use crate::status;
 
@@ -93,17 +93,7 @@ impl World<'_> {
         self.cluster.kubectl_ok(&["delete", "gnp", "kinds-late"])?;
         let gone = ["wait", "tier/kinds-late", "--for=delete", "--timeout=30s"];
         self.cluster.kubectl_ok(&gone)?;
-        self.until_open("gone")?;
+        self.until("gone", "stranger", Answered)?;
         self.clear()
-    }
-
-    fn until_open(&mut self, step: &str) -> anyhow::Result<()> {
-        let from = crate::probe::From::Pod(AWAY, "stranger");
-        for to in self.server {
-            let way = crate::probe::Way::Tcp(WEB);
-            let seen = crate::probe::probe_until(self.cluster, &from, to, way, Answered, 20)?;
-            self.table.row(step, &format!("stranger -> server {to}"), Answered.word(), seen.word());
-        }
-        Ok(())
     }
 }

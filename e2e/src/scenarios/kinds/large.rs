@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use selvage_e2e::run_with_input;
 use serde_json::json;
 
-use super::{HOME, WEB, World, host, object};
+use super::{HOME, WEB, World, object};
+use crate::checks::host;
 use crate::probe::Seen::{Answered, TimedOut};
 use crate::product;
 use crate::status;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::checks::{self, by_family, pair};
 use crate::pods::{self, AGNHOST, Namespaces, Pod};
-use crate::probe::{From, Seen};
+use crate::probe::{From, Seen, Way, probe_until};
 use crate::status;
 use crate::table::Table;
 
@@ -24,6 +24,8 @@ const AWAY: &str = "kinds-away";
 /// Where the server listens: the first has the name `web`.
 const WEB: u16 = 8080;
 const OTHER: u16 = 8090;
+/// How long such a change may take to be seen, in seconds.
+const PATIENCE: u64 = 20;
 
 /// The scenario.
 pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
@@ -128,6 +130,16 @@ impl<'a> World<'a> {
         }
         checks::run(self.cluster, &mut self.table, step, &checks)
     }
+
+    /// What a client sees of the server in the end, after a change that no condition announces.
+    fn until(&mut self, step: &str, client: &str, expected: Seen) -> anyhow::Result<()> {
+        for to in self.server {
+            let seen =
+                probe_until(self.cluster, &From::Pod(AWAY, client), to, Way::Tcp(WEB), expected, PATIENCE)?;
+            self.table.row(step, &format!("{client} -> server {to}"), expected.word(), seen.word());
+        }
+        Ok(())
+    }
 }
 
 /// An object of one of the kinds.
@@ -158,9 +170,4 @@ fn server(node: &str) -> Value {
             "containers": [container("web", WEB), container("other", OTHER)],
         },
     })
-}
-
-/// An address as a CIDR.
-fn host(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }

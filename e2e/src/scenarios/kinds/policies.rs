@@ -33,7 +33,7 @@ impl World<'_> {
             self.see(step, WEB, Answered, TimedOut)?;
         }
         self.cluster.kubectl_ok(&["label", "serviceaccount", "--namespace", AWAY, "friend", "trusted-"])?;
-        self.until("unlabelled", TimedOut)?;
+        self.until("unlabelled", "friend", TimedOut)?;
         self.cluster.kubectl_ok(&[
             "label",
             "serviceaccount",
@@ -42,7 +42,7 @@ impl World<'_> {
             "friend",
             "trusted=yes",
         ])?;
-        self.until("labelled", Answered)
+        self.until("labelled", "friend", Answered)
     }
 
     fn rules(&mut self) -> anyhow::Result<()> {
@@ -84,7 +84,7 @@ impl World<'_> {
         }
         checks.extend(pair(&From::Pod(AWAY, "friend"), "friend -> server", self.server, WEB, TimedOut));
         checks::run(self.cluster, &mut self.table, "icmp", &checks)?;
-        let [v4, v6] = self.friend.map(super::host);
+        let [v4, v6] = self.friend.map(checks::host);
         let nets = json!({ "action": "Allow", "ipVersion": 6, "source": { "nets": [v6] } });
         self.open(
             "nets",
@@ -127,15 +127,5 @@ impl World<'_> {
         self.namespaced(HOME, "SelvageNetworkPolicy", "open", spec)?;
         let message = status::says(self.cluster, "snp", HOME, "open", ("Accepted", "True Accepted"));
         message.map(drop).map_err(|error| error.context(step.to_owned()))
-    }
-
-    /// What the friend sees after a change that no condition announces.
-    fn until(&mut self, step: &str, expected: Seen) -> anyhow::Result<()> {
-        for to in self.server {
-            let from = From::Pod(AWAY, "friend");
-            let seen = crate::probe::probe_until(self.cluster, &from, to, Way::Tcp(WEB), expected, 20)?;
-            self.table.row(step, &format!("friend -> server {to}"), expected.word(), seen.word());
-        }
-        Ok(())
     }
 }

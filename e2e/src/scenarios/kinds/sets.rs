@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{HOME, WEB, World, host};
+use super::{HOME, WEB, World};
+use crate::checks::host;
 use crate::probe::Seen::{Answered, TimedOut};
 use crate::status;
 
