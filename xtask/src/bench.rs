@@ -1,6 +1,7 @@
 //! Benchmarks as JSON lines, each beside its stored baseline.
 //!
-//! Criterion measures; this reads the medians it wrote. A ratio above 1 is slower than the baseline. The baseline was
+//! Most benchmarks are criterion's, which measures; this reads the medians it wrote. The others measure themselves, in
+//! time or in memory, and print the same lines. A ratio above 1 is slower or larger than the baseline. The baseline was
 //! taken on one machine and says little about another: what counts is both in one run, or the ratios among lines.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::command::output;
 
-/// Medians by benchmark, in nanoseconds, one JSON object a line.
+/// Medians by benchmark, one JSON object a line.
 const BASELINE: &str = "docs/bench-baseline.jsonl";
 
 /// What `cargo xtask bench` takes.
@@ -25,7 +26,15 @@ pub struct Args {
     store: bool,
 }
 
-/// Runs every criterion benchmark and prints what came of it.
+/// What a benchmark came to.
+#[derive(Debug, Clone, PartialEq)]
+struct Measured {
+    value: f64,
+    /// `ns` or `bytes`.
+    unit: String,
+}
+
+/// Runs every benchmark and prints what came of it.
 ///
 /// # Errors
 /// A benchmark that does not run, or results that can't be read.
@@ -41,24 +50,26 @@ pub fn run_all(root: &Path, args: &Args) -> Result<()> {
         "selvage-nftables",
     ]);
     // The benchmarks alone: a library built for them takes other arguments.
-    output(cargo.args(["--bench", "*", "--", "--quiet"]))?;
-    let measured = medians(&target(root).join("criterion"), start)?;
+    let printed = output(cargo.args(["--bench", "*", "--", "--quiet"]))?;
+    let mut measured = medians(&target(root).join("criterion"), start)?;
     if measured.is_empty() {
         bail!("criterion wrote no results");
     }
+    for line in printed.lines().filter(|line| line.starts_with('{')) {
+        let (bench, value) = parse(line).with_context(|| format!("a benchmark printed {line}"))?;
+        measured.insert(bench, value);
+    }
     let baseline = baseline(&root.join(BASELINE))?;
-    for (bench, value) in &measured {
-        let mut line = json!({ "bench": bench, "value": value, "unit": "ns" });
-        if let Some(before) = baseline.get(bench) {
-            line["baseline"] = json!(before);
-            line["ratio"] = json!((value / before * 1000.0).round() / 1000.0);
+    for (bench, measured) in &measured {
+        let mut line = line(bench, measured);
+        if let Some(before) = baseline.get(bench).filter(|before| before.unit == measured.unit) {
+            line["baseline"] = json!(before.value);
+            line["ratio"] = json!((measured.value / before.value * 1000.0).round() / 1000.0);
         }
         println!("{line}");
     }
     if args.store {
-        let lines = measured
-            .iter()
-            .map(|(bench, value)| format!("{}\n", json!({ "bench": bench, "value": value, "unit": "ns" })));
+        let lines = measured.iter().map(|(bench, measured)| format!("{}\n", line(bench, measured)));
         fs::write(root.join(BASELINE), lines.collect::<String>()).context(BASELINE)?;
     }
     Ok(())
@@ -69,7 +80,7 @@ fn target(root: &Path) -> PathBuf {
 }
 
 /// The medians below a folder of criterion's that were written after `start`.
-fn medians(folder: &Path, start: SystemTime) -> Result<BTreeMap<String, f64>> {
+fn medians(folder: &Path, start: SystemTime) -> Result<BTreeMap<String, Measured>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -82,7 +93,8 @@ fn medians(folder: &Path, start: SystemTime) -> Result<BTreeMap<String, f64>> {
             let id = read(&path.join("benchmark.json"))?;
             let id = id["full_id"].as_str().context("a benchmark without an id")?.to_owned();
             let median = read(&estimates)?["median"]["point_estimate"].as_f64();
-            found.insert(id, median.context("a benchmark without a median")?);
+            let value = median.context("a benchmark without a median")?;
+            found.insert(id, Measured { value, unit: "ns".into() });
         } else {
             found.extend(medians(&path, start)?);
         }
@@ -95,12 +107,19 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
-fn baseline(path: &Path) -> Result<BTreeMap<String, f64>> {
+fn baseline(path: &Path) -> Result<BTreeMap<String, Measured>> {
     let Ok(text) = fs::read_to_string(path) else { return Ok(BTreeMap::new()) };
-    let parse = |line: &str| {
-        let line: Value = serde_json::from_str(line).with_context(|| path.display().to_string())?;
-        let bench = line["bench"].as_str().context("a baseline without a name")?.to_owned();
-        Ok((bench, line["value"].as_f64().context("a baseline without a value")?))
-    };
-    text.lines().map(parse).collect()
+    text.lines().map(|line| parse(line).with_context(|| path.display().to_string())).collect()
+}
+
+fn line(bench: &str, Measured { value, unit }: &Measured) -> Value {
+    json!({ "bench": bench, "value": value, "unit": unit })
+}
+
+fn parse(line: &str) -> Result<(String, Measured)> {
+    let line: Value = serde_json::from_str(line)?;
+    let bench = line["bench"].as_str().context("a line without a name")?.to_owned();
+    let value = line["value"].as_f64().context("a line without a value")?;
+    let unit = line["unit"].as_str().context("a line without a unit")?.to_owned();
+    Ok((bench, Measured { value, unit }))
 }
