@@ -58,7 +58,7 @@ enum Command {
     #[command(flatten)]
     One(Scenario),
     /// Latencies and memory, as JSON lines.
-    BenchCluster,
+    BenchCluster(latency::Args),
     /// Every scenario, on beds that are made for it and taken down.
     All {
         /// How flannel moves packets between nodes.
@@ -124,7 +124,7 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::One(scenario) => {
             return Ok(summary(&[scenario.carry_out(&cluster, &cli.images, &cli.name)]));
         }
-        Command::BenchCluster => latency::run(&cluster)?,
+        Command::BenchCluster(args) => latency::run(&cluster, args)?,
         Command::All { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

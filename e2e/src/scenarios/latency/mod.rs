@@ -1,28 +1,35 @@
 //! How long it takes until a change is enforced, and what the product needs for it: JSON lines.
 
+mod api;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use selvage_e2e::{Cluster, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::netns::{self, PodNet};
 use crate::pods::{self, Namespaces, Pod};
 use crate::status;
 use crate::traffic::Flood;
+use api::Api;
 
 const NAMESPACE: &str = "latency";
 const PORT: u16 = 7777;
-/// How often each is measured.
-const ROUNDS: usize = 50;
 /// Silence after which a flood counts as stopped: many datagrams.
 const QUIET: Duration = Duration::from_millis(300);
-const DENY: &str = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny"},
-  "spec": {"podSelector": {"matchLabels": {"pod": "server"}}, "policyTypes": ["Ingress"]}}"#;
 
-/// The benchmark.
-pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
+/// What the benchmark takes.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Args {
+    /// How often each is measured
+    #[arg(long, default_value_t = 100)]
+    rounds: usize,
+}
+
+/// The benchmark: with the API server at rest, and with one that is kept busy.
+pub fn run(cluster: &Cluster, args: Args) -> anyhow::Result<()> {
     let nodes = cluster.nodes()?;
     let [near, far, ..] = nodes.as_slice() else { bail!("two nodes or more are needed") };
     let _namespaces = Namespaces::create(cluster, &[NAMESPACE])?;
@@ -33,11 +40,22 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     pods::start(cluster, &pods)?;
     let client = PodNet::of(cluster, NAMESPACE, "client")?;
     let server = PodNet::of(cluster, NAMESPACE, "server")?;
-    print(
-        "apply of a deny policy to the first dropped packet on another node",
-        denials(cluster, &client, &server)?,
-    );
-    print("a new pod's network to its first allowed packet", starts(cluster, &near.name, &server)?);
+    let api = Api::connect(cluster)?;
+    for busy in [false, true] {
+        let load = busy.then(|| api.load(NAMESPACE));
+        let state = if busy { "busy" } else { "quiet" };
+        let denials = denials(cluster, &api, &client, &server, args.rounds)?;
+        print(
+            &format!("a deny policy's request to the first dropped packet on another node, {state}"),
+            denials,
+        );
+        let starts = starts(cluster, &near.name, &server, args.rounds)?;
+        print(&format!("a new pod's network to its first allowed packet, {state}"), starts);
+        if let Some(load) = load {
+            let value = load.rate().round();
+            println!("{}", json!({ "bench": "writes beside it, busy", "value": value, "unit": "1/s" }));
+        }
+    }
     for node in &nodes {
         for program in ["selvage-operator", "selvage-node-agent"] {
             memory(cluster, &node.name, program)?;
@@ -46,19 +64,32 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the start of `kubectl apply`, so that kubectl's own time is in it.
-fn denials(cluster: &Cluster, client: &PodNet, server: &PodNet) -> anyhow::Result<Vec<Duration>> {
+/// Denies what comes to the server.
+fn deny() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "deny" },
+        "spec": { "podSelector": { "matchLabels": { "pod": "server" } }, "policyTypes": ["Ingress"] },
+    })
+}
+
+/// From the moment at which the request was sent to the API server.
+fn denials(
+    cluster: &Cluster,
+    api: &Api,
+    client: &PodNet,
+    server: &PodNet,
+    rounds: usize,
+) -> anyhow::Result<Vec<Duration>> {
     let mut times = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let flood = Flood::start(client, server, false, PORT)?;
         wait_for("the flood", 10, || arrives(&flood))?;
-        let start = Instant::now();
-        cluster.apply(NAMESPACE, DENY)?;
+        let sent = api.create(NAMESPACE, &deny())?;
         let stopped =
             wait_for("the first dropped packet", 30, || flood.stopped_at(QUIET).ok_or("none".to_owned()))?;
-        times.push(stopped.saturating_duration_since(start));
+        times.push(stopped.saturating_duration_since(sent));
         drop(flood);
-        cluster.kubectl_ok(&["delete", "networkpolicy", "--namespace", NAMESPACE, "deny"])?;
+        api.delete(NAMESPACE, "deny")?;
         status::gone(cluster, NAMESPACE, "deny")?;
         // The port is free again once the flood's receiver has seen that it is to end.
         thread::sleep(QUIET);
@@ -67,10 +98,10 @@ fn denials(cluster: &Cluster, client: &PodNet, server: &PodNet) -> anyhow::Resul
 }
 
 /// From the moment at which libcni has written its result: before the first container starts.
-fn starts(cluster: &Cluster, node: &str, server: &PodNet) -> anyhow::Result<Vec<Duration>> {
+fn starts(cluster: &Cluster, node: &str, server: &PodNet, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let root = netns::node_root(cluster, node)?;
     let mut times = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let name = format!("new-{round}");
         cluster.apply(NAMESPACE, &Pod::client(NAMESPACE, &name, Some(node)).manifest().to_string())?;
         let object = cluster.kubectl_json(&["get", "pod", "--namespace", NAMESPACE, &name])?;
