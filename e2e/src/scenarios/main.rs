@@ -8,6 +8,7 @@ mod all;
 mod bad_input;
 mod checks;
 mod endpoints;
+mod faults;
 mod kinds;
 mod latency;
 mod lifecycle;
@@ -17,12 +18,14 @@ mod pods;
 mod probe;
 mod product;
 mod recipes;
+mod rights;
 mod services;
 mod status;
 mod table;
 mod traffic;
 mod upstream;
 mod walkthrough;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +91,10 @@ enum Scenario {
     Lifecycle,
     /// Strangers at the table, uninstall and reinstall, with and without Helm.
     Removal,
+    /// Faults on purpose, with every packet's fate.
+    Faults(faults::Choice),
+    /// What operator and agents may do, and what they have done: after the others, on a bed.
+    Rights,
     /// The NetworkPolicy specs of Kubernetes.
     Upstream,
 }
@@ -153,6 +160,8 @@ impl Scenario {
             Self::Recipes => "recipes",
             Self::Lifecycle => "lifecycle",
             Self::Removal => "removal",
+            Self::Faults(_) => "faults",
+            Self::Rights => "rights",
             Self::Upstream => "upstream",
         }
     }
@@ -170,6 +179,8 @@ impl Scenario {
             Self::Recipes => recipes::run(cluster),
             Self::Lifecycle => lifecycle::run(cluster, images),
             Self::Removal => lifecycle::removal(cluster, images),
+            Self::Faults(choice) => faults::run(cluster, images, &choice),
+            Self::Rights => rights::run(cluster),
             Self::Upstream => upstream::run(cluster),
         };
         let mut outcome = Outcome::new(place, self.name(), start);

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -64,6 +64,18 @@ impl PodNet {
         };
         thread::scope(|scope| scope.spawn(in_there).join())
             .unwrap_or_else(|_| Err(io::Error::other("a thread in a pod's namespace panicked")))
+    }
+
+    /// Does something in the namespace, on a thread of its own that goes on.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> JoinHandle<io::Result<T>> {
+        let file = Arc::clone(&self.file);
+        thread::spawn(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            work()
+        })
     }
 
     /// A UDP socket for both families.

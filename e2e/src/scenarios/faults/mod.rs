@@ -1,0 +1,95 @@
+//! Faults on purpose, one case after the other, while the [witness](crate::witness) watches: no allowed packet may be
+//! lost, and no denied one pass.
+
+mod agent;
+
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use selvage_e2e::{Cluster, Progress, wait_for};
+
+use crate::product::{self, Images};
+use crate::witness::{Scene, Witness};
+
+/// The namespace of the witness' pods.
+const SPACE: &str = "faults";
+/// How long a component may take to come back on a loaded machine, in seconds.
+const SLOW: u64 = 120;
+
+/// Which faults are tried, and for how long.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Choice {
+    /// One case alone.
+    #[arg(long, value_enum)]
+    case: Option<Case>,
+    /// Longer runs of the same.
+    #[arg(long)]
+    long: bool,
+}
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Case {
+    /// An agent killed again and again, while policies change.
+    AgentKilled,
+}
+
+/// What every case works with.
+pub struct World<'a> {
+    pub cluster: &'a Cluster,
+    pub images: &'a Images,
+    pub scene: Scene<'a>,
+    pub witness: Witness,
+    pub progress: Progress,
+    pub long: bool,
+}
+
+/// The scenario.
+pub fn run(cluster: &Cluster, images: &Images, choice: &Choice) -> anyhow::Result<()> {
+    cluster.require_bed()?;
+    let nodes = cluster.nodes()?;
+    let [near, far, ..] = nodes.as_slice() else { bail!("this scenario needs two nodes") };
+    let scene = Scene::build(cluster, SPACE, &near.name, &far.name)?;
+    let witness = Witness::start(&scene)?;
+    let world = World { cluster, images, scene, witness, progress: Progress::default(), long: choice.long };
+    let cases = Case::value_variants().iter().filter(|case| choice.case.is_none_or(|one| one == **case));
+    let mut failed = Vec::new();
+    for case in cases {
+        let start = Instant::now();
+        if let Err(error) = case.carry_out(&world) {
+            println!("  {case:?} FAILED: {error:#}");
+            failed.push(format!("{case:?}: {error:#}"));
+        }
+        // One case must not be blamed for what another left.
+        product::wait_ready(cluster).with_context(|| format!("after {case:?}"))?;
+        world.progress.step(format_args!("{case:?}: {:.1} s", start.elapsed().as_secs_f64()));
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+}
+
+impl Case {
+    fn carry_out(self, world: &World<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::AgentKilled => agent::killed(world),
+        }
+    }
+}
+
+/// Sends a signal to a node's agent, from the node: its process numbers are its own. The number of its process.
+pub fn signal_agent(cluster: &Cluster, node: &str, signal: &str) -> anyhow::Result<String> {
+    let script = format!(
+        "found=1; for p in /proc/[0-9]*; do case $(readlink $p/exe) in \
+         */selvage-node-agent) kill -{signal} ${{p#/proc/}} && echo ${{p#/proc/}} && found=0;; esac; done; exit $found"
+    );
+    let done = cluster.require_bed()?.node_exec(node, &["sh", "-c", &script])?;
+    anyhow::ensure!(done.success(), "{node} has no agent that runs: {}", done.stderr);
+    Ok(done.stdout.trim().to_owned())
+}
+
+/// Waits until a node has an agent that runs; its process.
+pub fn agent_runs(cluster: &Cluster, node: &str) -> anyhow::Result<String> {
+    Ok(wait_for("the agent to run", SLOW, || {
+        signal_agent(cluster, node, "0").map_err(|error| error.to_string())
+    })?)
+}
