@@ -1,7 +1,4 @@
-//! What the engine costs: one change in a large cluster, and a cluster from nothing.
-//!
-//! `cargo bench -p selvage-policy`. SELVAGE_BENCH_FULL=1 compiles the full size (100,000 pods, 75,000 policies,
-//! 25,000 namespaces) from nothing instead of a tenth of it. Resident memory after the first compilation is printed.
+//! What one change costs where there are many selectors.
 
 mod common;
 
@@ -9,8 +6,8 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use common::{PODS_A_NODE, compiled, global_policy, labels, namespace, resident, text};
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use common::{PODS_A_NODE, compiled, global_policy, labels, namespace, text};
+use criterion::{Criterion, criterion_group, criterion_main};
 use selvage_policy::compiled::{Action, PolicyKey, PolicyKind, PortRange};
 use selvage_policy::model::{
     Change, Entity, Namespace, Namespaces, Node, Order, Peer, PodSet, Policy, PortTerm, Ports, Rule,
@@ -25,8 +22,6 @@ struct Size {
     policies: u32,
 }
 
-const FULL: Size = Size { namespaces: 25_000, pods: 100_000, policies: 75_000 };
-const TENTH: Size = Size { namespaces: 2_500, pods: 10_000, policies: 7_500 };
 /// Two selectors a policy, of a pod and of its peer.
 const SELECTORS: Size = Size { namespaces: 2_500, pods: 100_000, policies: 5_000 };
 
@@ -91,22 +86,6 @@ fn cluster(size: Size) -> Vec<Change> {
     namespaces.chain(nodes).chain(policies).chain(pods).collect()
 }
 
-fn from_nothing(criterion: &mut Criterion) {
-    let full = std::env::var_os("SELVAGE_BENCH_FULL").is_some();
-    let size = if full { FULL } else { TENTH };
-    let before = resident();
-    let engine = compiled(cluster(size));
-    println!("{:?}, {} MiB resident, {before} before", engine.counts(), resident());
-    drop(engine);
-    let mut group = criterion.benchmark_group("compile_from_nothing");
-    group.sample_size(10);
-    let name = format!("{} namespaces, {} pods, {} policies", size.namespaces, size.pods, size.policies);
-    group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-        bencher.iter_batched(|| cluster(size), compiled, BatchSize::PerIteration);
-    });
-    group.finish();
-}
-
 fn one_label(criterion: &mut Criterion) {
     let size = SELECTORS;
     let mut engine = compiled(cluster(size));
@@ -168,5 +147,5 @@ fn new_selector(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, from_nothing, one_label, new_selector);
+criterion_group!(benches, one_label, new_selector);
 criterion_main!(benches);

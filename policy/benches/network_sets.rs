@@ -1,22 +1,17 @@
-//! What NetworkSets cost: 10,000 policies that use 10,000 of them on 200 endpoints, and one network of 60,000.
-//!
-//! `cargo bench -p selvage-policy --bench network_sets`. Memory and the sizes of what comes out are printed.
+//! What one network more or less of 60,000 in a NetworkSet costs.
 
 mod common;
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
-use common::{compiled, global_policy, labels, resident, text};
+use common::{compiled, global_policy, labels, text};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ipnet::{IpNet, Ipv4Net};
 use selvage_policy::model::{Change, Key, NetworkSet, Peer, PodSet, SetSelection};
 use selvage_policy::selector::Selector;
 use selvage_policy::slices::SlicedGroup;
 
-const SETS: u32 = 10_000;
-const ENDPOINTS: u32 = 200;
-const NETS_A_SET: u32 = 10;
 const LARGE: u32 = 60_000;
 
 fn net(number: u32) -> IpNet {
@@ -38,32 +33,6 @@ fn policy(set: u32, subject: Selector) -> Change {
     let subject = PodSet { pods: subject, ..PodSet::all() };
     let (key, policy) = global_policy(set, subject, vec![Peer::Sets(sets)]);
     Change::Policy(key, Some(policy))
-}
-
-/// Every policy selects the endpoints that `subject` says of it; all are on one node.
-fn cluster(subject: impl Fn(u32) -> Selector) -> Vec<Change> {
-    let sets = (0..SETS).map(|number| set(number, number * NETS_A_SET..(number + 1) * NETS_A_SET));
-    let policies = (0..SETS).map(|number| policy(number, subject(number)));
-    let pods = (0..ENDPOINTS).map(|number| common::pod(10, 0, number, number % 20));
-    sets.chain(policies).chain(pods).collect()
-}
-
-fn many(criterion: &mut Criterion) {
-    let everybody = |_| Selector::All;
-    let by_app = |number| Selector::equals("app", text("app", number % 20));
-    let before = resident();
-    let engine = compiled(cluster(everybody));
-    println!("{:?}, {} MiB resident, {before} before", engine.counts(), resident());
-    drop(engine);
-    let mut group = criterion.benchmark_group("10k_policies_use_10k_sets_on_200_endpoints");
-    group.sample_size(10);
-    group.bench_function("each selects all", |bencher| {
-        bencher.iter_batched(|| cluster(everybody), compiled, BatchSize::PerIteration);
-    });
-    group.bench_function("each selects ten", |bencher| {
-        bencher.iter_batched(|| cluster(by_app), compiled, BatchSize::PerIteration);
-    });
-    group.finish();
 }
 
 /// The change of the object, whole as the API server gives it, to the slice that is written.
@@ -91,5 +60,5 @@ fn one_net(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, many, one_net);
+criterion_group!(benches, one_net);
 criterion_main!(benches);

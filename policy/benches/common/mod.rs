@@ -1,4 +1,4 @@
-//! Clusters of any size, and what the process holds.
+//! Objects of clusters of any size.
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
@@ -78,11 +78,4 @@ pub fn compiled(changes: Vec<Change>) -> Engine {
     }
     black_box(engine.flush());
     engine
-}
-
-/// Resident memory in MiB; the kernel counts pages of 4 KiB.
-pub fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or_default() * 4 / 1024
 }
