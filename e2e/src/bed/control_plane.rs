@@ -1,17 +1,32 @@
 //! etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and how they are started.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::layout::{CONTROL_PLANE, Layout, POD_NETWORKS, SERVICE_NETWORKS, underlay};
 use super::machine::Machine;
-use crate::error::Result;
+use crate::error::{At, Result};
 
 /// The API server's name as a component.
 pub(super) const API_SERVER: &str = "kube-apiserver";
+/// The components that watch the API server and act.
+pub(super) const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 const ETCD: &str = "http://127.0.0.1:2379";
+/// The same for etcdctl.
+pub(super) const ETCD_FLAG: &str = "--endpoints=http://127.0.0.1:2379";
+
+/// etcd's data folder.
+pub(super) fn data(machine: &Machine) -> PathBuf {
+    machine.layout.machine(CONTROL_PLANE).join("etcd")
+}
+/// What programs that run as pods ask for, Kubernetes' own left out.
+const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
+  {"level": "None", "userGroups": ["system:serviceaccounts:kube-system", "system:serviceaccounts:kube-flannel"]},
+  {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+  {"level": "None"}]}"#;
 
 pub(super) fn start_etcd(machine: &Machine) -> Result<()> {
-    let data = machine.layout.machine(CONTROL_PLANE).join("etcd");
+    let data = data(machine);
     let args = [
         format!("--name={}", machine.layout.name),
         format!("--data-dir={}", data.display()),
@@ -26,6 +41,8 @@ pub(super) fn start_etcd(machine: &Machine) -> Result<()> {
 
 pub(super) fn start_api_server(machine: &Machine, programs: &Path) -> Result<()> {
     let pki = machine.layout.pki().display().to_string();
+    let audit = machine.layout.machine(CONTROL_PLANE).join("audit.json");
+    fs::write(&audit, AUDIT).at(&audit)?;
     let args = [
         format!("--etcd-servers={ETCD}"),
         "--bind-address=::".to_owned(),
@@ -54,6 +71,8 @@ pub(super) fn start_api_server(machine: &Machine, programs: &Path) -> Result<()>
         format!("--service-cluster-ip-range={}", SERVICE_NETWORKS.join(",")),
         // As before Kubernetes 1.36: policies with unreadable CIDRs are let in, and must be met.
         "--feature-gates=StrictIPCIDRValidation=false".to_owned(),
+        format!("--audit-policy-file={}", audit.display()),
+        format!("--audit-log-path={}", machine.layout.audit_log().display()),
     ];
     machine.start_component(API_SERVER, programs.join(API_SERVER), args.into())
 }
@@ -61,7 +80,8 @@ pub(super) fn start_api_server(machine: &Machine, programs: &Path) -> Result<()>
 pub(super) fn start_controllers(machine: &Machine, programs: &Path) -> Result<()> {
     let layout = &machine.layout;
     let pki = layout.pki().display().to_string();
-    let mut args = kubeconfig_flags(layout, "kube-controller-manager");
+    let [manager, scheduler] = CONTROLLERS;
+    let mut args = kubeconfig_flags(layout, manager);
     args.extend([
         format!("--root-ca-file={pki}/ca.crt"),
         format!("--service-account-private-key-file={pki}/service-account.key"),
@@ -74,10 +94,8 @@ pub(super) fn start_controllers(machine: &Machine, programs: &Path) -> Result<()
         format!("--service-cluster-ip-range={}", SERVICE_NETWORKS.join(",")),
         "--use-service-account-credentials=true".to_owned(),
     ]);
-    let name = "kube-controller-manager";
-    machine.start_component(name, programs.join(name), args)?;
-    let name = "kube-scheduler";
-    machine.start_component(name, programs.join(name), kubeconfig_flags(layout, name))
+    machine.start_component(manager, programs.join(manager), args)?;
+    machine.start_component(scheduler, programs.join(scheduler), kubeconfig_flags(layout, scheduler))
 }
 
 fn kubeconfig_flags(layout: &Layout, user: &str) -> Vec<String> {

@@ -157,6 +157,11 @@ impl Layout {
         self.logs().join(format!("{machine}.var-log"))
     }
 
+    /// What pods' programs asked the API server, one JSON object a line.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.logs().join("audit.jsonl")
+    }
+
     /// The logs: outside of the bed's folder, so that they are still there after a failed `up`.
     pub(crate) fn logs(&self) -> PathBuf {
         cache::root().join("logs").join(&self.name)

@@ -1,5 +1,6 @@
 //! A bed: a cluster of machines, each a few namespaces of this host, and what can be done to them.
 
+mod backup;
 mod control_plane;
 mod down;
 mod flannel;
@@ -93,6 +94,11 @@ impl Bed {
         self.layout.logs()
     }
 
+    /// What pods' programs asked the API server for, one audit event a line: Kubernetes' own and flannel's left out.
+    pub fn audit_log(&self) -> PathBuf {
+        self.layout.audit_log()
+    }
+
     /// The last lines of every log, pods included, for a failure whose cause may be in any of them.
     pub fn log_tails(&self, lines: usize) -> String {
         logs::tails(&self.logs(), lines)
@@ -166,10 +172,15 @@ impl Bed {
     }
 
     /// Starts a stopped API server and waits until it is ready.
+    ///
+    /// The controller manager and the scheduler are started anew with it. Where they elect a leader they end when the API
+    /// server is away for ten seconds, and so they do on most clusters; here they would go on, and ask again after a
+    /// back-off of up to a minute.
     pub fn start_api_server(&self) -> Result<()> {
         let machine = self.machine(CONTROL_PLANE);
         machine.start_component_again(control_plane::API_SERVER)?;
-        up::wait_for_api_server(&machine, &self.tools)
+        up::wait_for_api_server(&machine, &self.tools)?;
+        control_plane::CONTROLLERS.iter().try_for_each(|name| self.restart(CONTROL_PLANE, name))
     }
 
     /// Stops and starts the API server.
