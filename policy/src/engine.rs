@@ -9,7 +9,7 @@ mod pods;
 mod policies;
 mod profiles;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use crate::compiled::{EndpointKey, GroupId, GroupKind, Member, NodePolicy, PolicyKey, Profile, ProfileId};
 pub use crate::delta::{Delta, GroupDelta};
+use crate::hash::HashMap;
 use crate::index::addresses::Addresses;
 use crate::index::slab::{Id, Slab};
 use crate::index::{Endpoint, Index};
@@ -195,7 +196,7 @@ impl Engine {
                 false => Enforcement::MissingTier(policy.placement.tier.clone()),
             },
             endpoints: set.map_or(0, |set| set.members.len()),
-            nodes: self.names(set.filter(|_| enforced).into_iter().flat_map(|set| set.nodes.keys()).copied()),
+            nodes: self.names(set.filter(|_| enforced).into_iter().flat_map(|set| set.nodes.keys())),
         })
     }
 

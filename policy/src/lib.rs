@@ -10,6 +10,7 @@ mod compile;
 pub mod compiled;
 pub mod delta;
 pub mod engine;
+mod hash;
 mod index;
 pub mod model;
 pub mod oracle;

@@ -2,8 +2,8 @@
 
 use super::{Engine, Node, Policy};
 use crate::compiled::PolicyKey;
-use crate::index::Endpoint;
 use crate::index::slab::Id;
+use crate::index::{Endpoint, Set};
 
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
@@ -11,6 +11,8 @@ pub(crate) struct Dirty {
     pub(super) endpoints: Vec<Id<Endpoint>>,
     /// Nodes whose policy may be another.
     pub(super) nodes: Vec<Id<Node>>,
+    /// Sets that have their own marks: what policies select through them may be another.
+    pub(super) sets: Vec<Id<Set>>,
     /// Policies whose status may be another.
     pub(super) policies: Vec<PolicyKey>,
 }

@@ -1,6 +1,6 @@
 //! From what is dirty to what changed: profiles, then node policies, then groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::groups::Sign;
@@ -8,6 +8,7 @@ use super::{Delta, Engine, Node};
 use crate::compile::nets::merge;
 use crate::compile::profile::profile;
 use crate::compiled::{self, EndpointKey, Masquerade, NamedPort, NodePolicy, ProfileId};
+use crate::hash::HashMap;
 use crate::index::slab::Id;
 use crate::index::{Endpoint, Set};
 use crate::model::Pool;
@@ -19,7 +20,7 @@ impl Engine {
     /// Everything that the changes since the last flush made different.
     pub fn flush(&mut self) -> Delta {
         let mut delta = Delta::default();
-        let mut judged = Judged::new();
+        let mut judged = Judged::default();
         for id in std::mem::take(&mut self.dirty.endpoints) {
             self.judge(id, &mut judged);
         }
@@ -28,6 +29,7 @@ impl Engine {
         }
         delta.sets = self.take_dirty_sets();
         self.groups.flush(&mut self.index, &mut self.lists, &mut delta);
+        self.mark_policies_of_changed_sets();
         delta.policies = std::mem::take(&mut self.dirty.policies).into_iter().collect();
         for key in &delta.policies {
             if let Some(policy) = self.policy_ids.get(key).and_then(|id| self.policies.get_mut(*id)) {

@@ -1,6 +1,6 @@
 //! Address groups: who names them, where they are needed, and what changed in them since the last flush.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +11,8 @@ use super::network_sets::NetSet;
 use super::{Delta, GroupDelta, Node, Policy};
 use crate::compile::group::GroupSpec;
 use crate::compiled::{GroupId, GroupKind, Member, NamedPort};
+use crate::hash::HashMap;
+use crate::index::few::Few;
 use crate::index::slab::{Id, Slab};
 use crate::index::{Endpoint, Index, Set};
 use crate::model::{Key, SetSelection};
@@ -38,9 +40,9 @@ pub(crate) struct Group {
     /// How many policies name it, or are about to.
     users: u32,
     /// Policies that name it.
-    pub(super) policies: BTreeSet<Id<Policy>>,
+    pub(super) policies: Few<Id<Policy>, 4>,
     /// Nodes whose published policy names it.
-    span: BTreeSet<Id<Node>>,
+    span: Few<Id<Node>, 4>,
     /// The span was not empty at the last flush.
     published: bool,
 }
@@ -116,15 +118,15 @@ impl Groups {
             kind: spec.kind(),
             source,
             users: 1,
-            policies: BTreeSet::new(),
-            span: BTreeSet::new(),
+            policies: Few::default(),
+            span: Few::default(),
             published: false,
         });
         self.ids.insert(id, group);
         match self.groups.get(group).map(|group| &group.source) {
             Some(Source::Pods(set, _)) => {
                 if let Some(set) = index.sets.get_mut(*set) {
-                    set.groups.push(group);
+                    set.groups.insert(group);
                 }
             }
             Some(Source::Listed(listed)) => {
@@ -272,7 +274,7 @@ impl Groups {
         match &group.source {
             Source::Pods(set, _) => {
                 if let Some(known) = index.sets.get_mut(*set) {
-                    known.groups.retain(|known| *known != id);
+                    known.groups.remove(&id);
                 }
                 index.release_set(*set);
             }

@@ -1,6 +1,6 @@
 //! Services' backends and nodes, and which groups list them and [NetworkSets](super::network_sets).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::Engine;
 use super::groups::{Group, Groups, Listed, ListedOf, Sign, Source};
 use super::network_sets::NetSet;
 use crate::compiled::Member;
+use crate::hash::HashMap;
 use crate::index::Index;
 use crate::index::buckets::{self, Buckets, keys};
 use crate::index::labels::LabelSet;

@@ -8,6 +8,7 @@ use super::groups::Sign;
 use super::{Engine, Node};
 use crate::compiled::EndpointKey;
 use crate::index::addresses::Handover;
+use crate::index::few::Few;
 use crate::index::slab::Id;
 use crate::index::{Endpoint, Move};
 use crate::model::{self, Labels};
@@ -45,8 +46,8 @@ impl Engine {
             created: pod.created,
             account: self.index.strings.intern(&pod.service_account),
             labels: self.index.strings.labels(&pod.labels),
-            addresses: BTreeSet::new(),
-            owned: BTreeSet::new(),
+            addresses: Few::default(),
+            owned: Few::default(),
             named_ports: pod.named_ports,
             sets: Vec::new(),
             profile: None,
@@ -137,16 +138,16 @@ impl Engine {
 
     fn set_addresses(&mut self, id: Id<Endpoint>, addresses: BTreeSet<IpAddr>) {
         let Some(endpoint) = self.index.endpoints.get_mut(id) else { return };
-        if endpoint.addresses == addresses {
+        if addresses.iter().eq(&endpoint.addresses) {
             return;
         }
-        let before = std::mem::replace(&mut endpoint.addresses, addresses.clone());
-        for address in before.difference(&addresses) {
+        let before = std::mem::replace(&mut endpoint.addresses, addresses.iter().copied().collect());
+        for address in before.iter().filter(|address| !addresses.contains(*address)) {
             let rank = |id| rank(&self.index, &self.nodes, id, *address);
             let handover = self.addresses.release(*address, id, rank);
             self.hand_over(handover);
         }
-        for address in addresses.difference(&before) {
+        for address in addresses.iter().filter(|address| !before.contains(address)) {
             let rank = |id| rank(&self.index, &self.nodes, id, *address);
             let handover = self.addresses.claim(*address, id, rank);
             self.hand_over(handover);
@@ -156,8 +157,8 @@ impl Engine {
     /// What decides who owns the addresses of an endpoint changed.
     fn decide_addresses(&mut self, id: Id<Endpoint>) {
         let Some(endpoint) = self.index.endpoints.get(id) else { return };
-        for address in endpoint.addresses.clone() {
-            let handover = self.addresses.decide(address, |id| rank(&self.index, &self.nodes, id, address));
+        for address in &endpoint.addresses.clone() {
+            let handover = self.addresses.decide(*address, |id| rank(&self.index, &self.nodes, id, *address));
             self.hand_over(handover);
         }
     }

@@ -30,6 +30,7 @@ impl Engine {
             (None, None) => {}
             (None, Some(policy)) => {
                 let policy = self.prepare(&key, policy);
+                let key = policy.placement.key.clone();
                 let id = self.policies.insert(policy);
                 self.policy_ids.insert(key, id);
                 self.attach(id);
@@ -70,7 +71,11 @@ impl Engine {
     fn prepare(&mut self, key: &PolicyKey, policy: model::Policy) -> Policy {
         let Compiled { policy: compiled, groups, names } = compile(&policy);
         let placement = Placement {
-            key: PolicyKey { namespace: self.index.strings.intern(&key.namespace), ..key.clone() },
+            key: PolicyKey {
+                kind: key.kind,
+                namespace: self.index.strings.intern(&key.namespace),
+                name: self.index.strings.intern(&key.name),
+            },
             tier: self.index.strings.intern(&policy.tier),
             order: policy.order,
             ingress: says(policy.ingress.as_deref()),
@@ -104,10 +109,10 @@ impl Engine {
         if let Some(set) = policy.subject.and_then(|set| self.index.sets.get_mut(set)) {
             if set.subjects.is_empty() {
                 for endpoint in set.members.iter().filter_map(|member| self.index.endpoints.get(*member)) {
-                    *set.nodes.entry(endpoint.node).or_default() += 1;
+                    set.nodes.add(endpoint.node);
                 }
             }
-            set.subjects.push(id);
+            set.subjects.insert(id);
         }
         self.mark_subject(id);
     }
@@ -125,7 +130,7 @@ impl Engine {
             }
         }
         if let Some(set) = policy.subject.and_then(|set| self.index.sets.get_mut(set)) {
-            set.subjects.retain(|known| *known != id);
+            set.subjects.remove(&id);
             if set.subjects.is_empty() {
                 set.nodes.clear();
             }
@@ -136,7 +141,11 @@ impl Engine {
     fn mark_subject(&mut self, id: Id<Policy>) {
         self.mark_policy(id);
         let subject = self.policies.get(id).and_then(|policy| policy.subject);
-        let Some(set) = subject.and_then(|set| self.index.sets.get(set)) else { return };
+        let Some((id, set)) = subject.and_then(|id| Some((id, self.index.sets.get_mut(id)?))) else { return };
+        if std::mem::replace(&mut set.judged, true) {
+            return;
+        }
+        self.dirty.sets.push(id);
         for member in &set.members {
             if let Some(endpoint) = self.index.endpoints.get_mut(*member) {
                 self.dirty.endpoint(*member, endpoint);
@@ -144,26 +153,37 @@ impl Engine {
         }
     }
 
-    /// One endpoint more or less on a node in a set; false where it is no policy's subject.
+    /// One endpoint more or less on a node in a set; false where it needs no other profile for that: it is no policy's
+    /// subject, and was none since the last flush.
     pub(super) fn count_subject(&mut self, id: Id<Set>, node: Id<Node>, sign: Sign) -> bool {
         let Some(set) = self.index.sets.get_mut(id) else { return false };
         if set.subjects.is_empty() {
-            return false;
+            return set.judged;
         }
-        let count = set.nodes.entry(node).or_default();
         match sign {
-            Sign::Plus => *count += 1,
-            Sign::Minus => *count = count.saturating_sub(1),
+            Sign::Plus => set.nodes.add(node),
+            Sign::Minus => set.nodes.remove(node),
         }
-        if *count == 0 {
-            set.nodes.remove(&node);
-        }
-        for policy in &set.subjects {
-            if let Some(known) = self.policies.get_mut(*policy) {
-                self.dirty.policy(known);
-            }
+        if !std::mem::replace(&mut set.changed, true) {
+            self.dirty.sets.push(id);
         }
         true
+    }
+
+    /// Policies whose status may be another because of whom they select.
+    pub(super) fn mark_policies_of_changed_sets(&mut self) {
+        for id in std::mem::take(&mut self.dirty.sets) {
+            let Some(set) = self.index.sets.get_mut(id) else { continue };
+            set.judged = false;
+            if !std::mem::take(&mut set.changed) {
+                continue;
+            }
+            for policy in &set.subjects {
+                if let Some(policy) = self.policies.get_mut(*policy) {
+                    self.dirty.policy(policy);
+                }
+            }
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Profiles, once each, as long as an endpoint has them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::compile::profile::profile_id;
 use crate::compiled::{Profile, ProfileId};
+use crate::hash::HashMap;
 
 #[derive(Debug, Default)]
 pub(crate) struct Profiles(HashMap<ProfileId, (Arc<Profile>, u32)>);

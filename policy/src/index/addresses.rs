@@ -3,11 +3,12 @@
 //! An address has one owner among the pods that claim it: the one whose node owns the block that the address lies
 //! in, then the newest. The others contribute it to no group.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Endpoint;
 use super::slab::Id;
+use crate::hash::HashMap;
 
 /// Every address that a pod claims.
 #[derive(Debug, Default)]

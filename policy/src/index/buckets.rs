@@ -3,10 +3,13 @@
 //! A selector is filed under conditions of which at least one must hold when it matches; an object under its labels.
 //! Keys are hashes: two that collide give candidates in vain, and every candidate is asked anyway.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
+use foldhash::fast::RandomState;
+
+use super::few::Few;
 use super::labels::LabelSet;
+use crate::hash::HashMap;
 use crate::selector::Selector;
 
 /// One condition on one label that a matching object fulfils.
@@ -24,7 +27,7 @@ pub(crate) enum Key<'a> {
 #[derive(Debug)]
 pub(crate) struct Buckets<T> {
     hasher: RandomState,
-    filed: HashMap<u64, BTreeSet<T>>,
+    filed: HashMap<u64, Few<T, 4>>,
 }
 
 /// The keys of a selector: an object that matches fulfils at least one. Without keys nothing matches.
@@ -111,7 +114,7 @@ impl<T: Copy + Ord> Buckets<T> {
 
 impl<T> Default for Buckets<T> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), filed: HashMap::new() }
+        Self { hasher: RandomState::default(), filed: HashMap::default() }
     }
 }
 

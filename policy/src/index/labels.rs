@@ -1,16 +1,20 @@
 //! Labels as the index keeps them: sorted pairs of shared strings.
 
-use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::compile::group::NAMESPACE_NAME;
+use crate::hash::HashSet;
 use crate::model::{Labels, given};
 use crate::selector::LabelSource;
 
 /// Strings that many objects hold, once each.
-#[derive(Debug, Default)]
-pub(crate) struct Strings {
-    known: HashSet<Arc<str>>,
+pub(crate) type Strings = Interned<str>;
+
+/// Values that many objects hold, once each.
+#[derive(Debug)]
+pub(crate) struct Interned<T: ?Sized> {
+    known: HashSet<Arc<T>>,
     sweep_at: usize,
 }
 
@@ -18,21 +22,35 @@ pub(crate) struct Strings {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LabelSet(Box<[(Arc<str>, Arc<str>)]>);
 
-/// Below this many strings nothing is swept.
+/// Below this many values nothing is swept.
 const SMALL: usize = 1024;
+
+impl<T: ?Sized + Eq + Hash> Interned<T> {
+    /// The shared copy of a value, which is made where there is none.
+    pub(crate) fn get_or(&mut self, value: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        if let Some(known) = self.known.get(value) {
+            return known.clone();
+        }
+        if self.known.len() >= self.sweep_at.max(SMALL) {
+            self.known.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = self.known.len() * 2;
+        }
+        let value = make();
+        self.known.insert(value.clone());
+        value
+    }
+}
+
+impl<T: ?Sized> Default for Interned<T> {
+    fn default() -> Self {
+        Self { known: HashSet::default(), sweep_at: 0 }
+    }
+}
 
 impl Strings {
     /// The shared copy of a string.
     pub(crate) fn intern(&mut self, text: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.known.get(text) {
-            return known.clone();
-        }
-        if self.known.len() >= self.sweep_at.max(SMALL) {
-            self.known.retain(|text| Arc::strong_count(text) > 1);
-            self.sweep_at = self.known.len() * 2;
-        }
-        self.known.insert(text.clone());
-        text.clone()
+        self.get_or(text, || text.clone())
     }
 
     pub(crate) fn labels(&mut self, labels: &Labels) -> LabelSet {

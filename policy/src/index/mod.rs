@@ -8,22 +8,25 @@
 mod accounts;
 pub(crate) mod addresses;
 pub(crate) mod buckets;
+pub(crate) mod few;
 pub(crate) mod labels;
 mod namespaces;
 mod postings;
 mod sets;
 pub(crate) mod slab;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compiled::{NamedPort, ProfileId};
 use crate::engine::{Group, Node, Policy};
+use crate::hash::HashMap;
 use crate::model::Namespaces;
 use crate::selector::Selector;
 use buckets::Buckets;
-use labels::{LabelSet, Strings};
+use few::{Few, Tally};
+use labels::{Interned, LabelSet, Strings};
 use postings::Postings;
 use slab::{Id, Slab};
 
@@ -31,11 +34,12 @@ use slab::{Id, Slab};
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) strings: Strings,
+    selectors: Interned<Selector>,
     pub(crate) endpoints: Slab<Endpoint>,
     pub(crate) namespaces: Slab<Namespace>,
     namespace_ids: HashMap<Arc<str>, Id<Namespace>>,
     scopes: Slab<Scope>,
-    scope_ids: HashMap<Namespaces, Id<Scope>>,
+    scope_ids: HashMap<Arc<Namespaces>, Id<Scope>>,
     pub(crate) sets: Slab<Set>,
     /// By a 128-bit hash of the canonical text.
     set_ids: HashMap<u128, Id<Set>>,
@@ -59,9 +63,9 @@ pub(crate) struct Endpoint {
     pub(crate) account: Arc<str>,
     pub(crate) labels: LabelSet,
     /// Addresses that it claims.
-    pub(crate) addresses: BTreeSet<IpAddr>,
+    pub(crate) addresses: Few<IpAddr, 2>,
     /// Those of them that are its own: one address has one owner.
-    pub(crate) owned: BTreeSet<IpAddr>,
+    pub(crate) owned: Few<IpAddr, 2>,
     pub(crate) named_ports: BTreeMap<NamedPort, BTreeSet<u16>>,
     /// Sets that it is in, sorted.
     pub(crate) sets: Vec<Id<Set>>,
@@ -79,7 +83,7 @@ pub(crate) struct Namespace {
     pub(crate) labels: LabelSet,
     pub(crate) endpoints: BTreeMap<Arc<str>, Id<Endpoint>>,
     /// Scopes that contain it.
-    scopes: BTreeSet<Id<Scope>>,
+    scopes: Few<Id<Scope>, 4>,
     /// How many scopes name it (none or one).
     named: u32,
     /// Labels of its service accounts that have an object.
@@ -91,8 +95,8 @@ pub(crate) struct Namespace {
 /// A choice of namespaces that sets share.
 #[derive(Debug)]
 struct Scope {
-    namespaces: Namespaces,
-    members: BTreeSet<Id<Namespace>>,
+    namespaces: Arc<Namespaces>,
+    members: Few<Id<Namespace>, 4>,
     /// How many sets have it.
     users: u32,
 }
@@ -102,16 +106,20 @@ struct Scope {
 pub(crate) struct Set {
     hash: u128,
     scope: Id<Scope>,
-    accounts: Selector,
-    selector: Selector,
+    accounts: Arc<Selector>,
+    selector: Arc<Selector>,
     users: u32,
-    pub(crate) members: BTreeSet<Id<Endpoint>>,
+    pub(crate) members: Few<Id<Endpoint>, 4>,
     /// Policies whose subject it is.
-    pub(crate) subjects: Vec<Id<Policy>>,
+    pub(crate) subjects: Few<Id<Policy>, 4>,
     /// How many members are on which node; kept while there are subjects.
-    pub(crate) nodes: BTreeMap<Id<Node>, u32>,
+    pub(crate) nodes: Tally<Id<Node>>,
     /// Groups made of it.
-    pub(crate) groups: Vec<Id<Group>>,
+    pub(crate) groups: Few<Id<Group>, 4>,
+    /// What the policies whose subject it is select may be different from what it was at the last flush.
+    pub(crate) changed: bool,
+    /// All its members are on the list of endpoints whose profile is to be computed.
+    pub(crate) judged: bool,
 }
 
 /// Sets that an endpoint came into and went out of.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::buckets::{Key, fulfilled, keys};
+use super::few::Few;
 use super::labels::LabelSet;
 use super::slab::Id;
 use super::{Index, Move, Namespace, Scope};
@@ -28,7 +29,7 @@ impl Index {
             present: false,
             labels: LabelSet::default(),
             endpoints: BTreeMap::new(),
-            scopes: BTreeSet::new(),
+            scopes: Few::default(),
             named: 0,
             accounts: BTreeMap::new(),
             network_sets: 0,
@@ -58,7 +59,7 @@ impl Index {
             let Some(known) = self.endpoints.get(endpoint) else { continue };
             let in_scope = |set| self.sets.get(set).is_some_and(|set| left.contains(&set.scope));
             let left = known.sets.iter().copied().filter(|set| in_scope(*set)).collect();
-            let joined = self.sets_for(&joined, known);
+            let joined = self.sets_for(joined.iter().copied(), known);
             moves.push(self.shift(endpoint, left, joined));
         }
         moves
@@ -71,7 +72,7 @@ impl Index {
         if namespace.present || !namespace.endpoints.is_empty() || used {
             return;
         }
-        let scopes = namespace.scopes.clone();
+        let scopes = namespace.scopes.iter().copied().collect();
         self.leave_scopes(id, &scopes);
         self.file_namespace(id, LabelSet::default());
         if let Some(namespace) = self.namespaces.remove(id) {
@@ -87,9 +88,13 @@ impl Index {
             }
             return id;
         }
-        let scope = Scope { namespaces: namespaces.clone(), members: BTreeSet::new(), users: 1 };
+        let shared = Arc::new(match namespaces {
+            Namespaces::Named(name) => Namespaces::Named(self.strings.intern(name)),
+            Namespaces::Matching(_) => namespaces.clone(),
+        });
+        let scope = Scope { namespaces: shared.clone(), members: Few::default(), users: 1 };
         let id = self.scopes.insert(scope);
-        self.scope_ids.insert(namespaces.clone(), id);
+        self.scope_ids.insert(shared, id);
         let members = match namespaces {
             Namespaces::Named(name) => {
                 let namespace = self.namespace_or_new(name);
@@ -124,7 +129,7 @@ impl Index {
                 namespace.scopes.remove(&id);
             }
         }
-        match &scope.namespaces {
+        match &*scope.namespaces {
             Namespaces::Named(name) => {
                 let Some(namespace) = self.namespace_id(name) else { return };
                 if let Some(namespace) = self.namespaces.get_mut(namespace) {
@@ -151,13 +156,13 @@ impl Index {
     }
 
     fn by_label(&self, scope: Id<Scope>) -> bool {
-        self.scopes.get(scope).is_some_and(|scope| matches!(scope.namespaces, Namespaces::Matching(_)))
+        self.scopes.get(scope).is_some_and(|scope| matches!(*scope.namespaces, Namespaces::Matching(_)))
     }
 
     /// Scopes that choose a namespace with these labels by label.
     fn scopes_for(&self, labels: &LabelSet) -> BTreeSet<Id<Scope>> {
         let candidates = fulfilled(labels).flat_map(|key| self.scope_buckets.get((), key));
-        let matches = |id: &Id<Scope>| match &self.scopes.get(*id)?.namespaces {
+        let matches = |id: &Id<Scope>| match &*self.scopes.get(*id)?.namespaces {
             Namespaces::Matching(selector) => selector.matches(labels).then_some(()),
             Namespaces::Named(_) => None,
         };
@@ -185,7 +190,7 @@ impl Index {
             }
         }
         if let Some(namespace) = self.namespaces.get_mut(id) {
-            namespace.scopes.extend(scopes);
+            namespace.scopes.extend(scopes.iter().copied());
         }
     }
 
@@ -196,7 +201,9 @@ impl Index {
             }
         }
         if let Some(namespace) = self.namespaces.get_mut(id) {
-            namespace.scopes.retain(|scope| !scopes.contains(scope));
+            for scope in scopes {
+                namespace.scopes.remove(scope);
+            }
         }
     }
 

@@ -1,11 +1,13 @@
 //! Endpoints by their own labels: which of all a selector matches, by the lists of those that have what it asks for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Endpoint;
+use super::few::Few;
 use super::labels::LabelSet;
 use super::slab::{Id, Slab};
+use crate::hash::HashMap;
 use crate::model::given;
 use crate::selector::{LabelSource, Selector};
 
@@ -16,8 +18,8 @@ pub(super) struct Postings(HashMap<Arc<str>, Label>);
 /// Endpoints that have a label.
 #[derive(Debug, Default)]
 struct Label {
-    all: BTreeSet<Id<Endpoint>>,
-    values: HashMap<Arc<str>, BTreeSet<Id<Endpoint>>>,
+    all: Few<Id<Endpoint>, 4>,
+    values: HashMap<Arc<str>, Few<Id<Endpoint>, 4>>,
 }
 
 /// Endpoints that a selector may match.
@@ -66,7 +68,7 @@ impl Postings {
             Selector::Has(key) | Selector::Text(key, ..) => {
                 self.0.get(key).map_or(0, |label| label.all.len())
             }
-            Selector::In(key, values) => self.with_values(key, values).map(BTreeSet::len).sum(),
+            Selector::In(key, values) => self.with_values(key, values).map(Few::len).sum(),
             Selector::And(parts) => parts.iter().map(|part| self.bound(all, part)).min().unwrap_or(all),
             Selector::Or(parts) => parts.iter().map(|part| self.bound(all, part)).sum::<usize>().min(all),
             Selector::Not(inner) if **inner == Selector::All => 0,
@@ -140,7 +142,7 @@ impl Postings {
         &'a self,
         key: &str,
         values: &'a BTreeSet<Arc<str>>,
-    ) -> impl Iterator<Item = &'a BTreeSet<Id<Endpoint>>> {
+    ) -> impl Iterator<Item = &'a Few<Id<Endpoint>, 4>> {
         let label = self.0.get(key).into_iter();
         label.flat_map(|label| values.iter().filter_map(|value| label.values.get(value)))
     }

@@ -1,8 +1,9 @@
 //! Pod sets and the endpoints in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::buckets::keys;
+use super::few::{Few, Tally};
 use super::labels::LabelSet;
 use super::postings::Candidates;
 use super::slab::Id;
@@ -26,13 +27,15 @@ impl Index {
         let id = self.sets.insert(Set {
             hash,
             scope,
-            accounts: pods.accounts.clone(),
-            selector: pods.pods.clone(),
+            accounts: self.selectors.get_or(&pods.accounts, || pods.accounts.clone().into()),
+            selector: self.selectors.get_or(&pods.pods, || pods.pods.clone().into()),
             users: 1,
             members: members.iter().copied().collect(),
-            subjects: Vec::new(),
-            nodes: BTreeMap::new(),
-            groups: Vec::new(),
+            subjects: Few::default(),
+            nodes: Tally::default(),
+            groups: Few::default(),
+            changed: false,
+            judged: false,
         });
         self.set_ids.insert(hash, id);
         for key in keys(&pods.pods) {
@@ -142,28 +145,29 @@ impl Index {
     fn matching(&self, id: Id<Endpoint>) -> Vec<Id<Set>> {
         let Some(endpoint) = self.endpoints.get(id) else { return Vec::new() };
         let Some(namespace) = self.namespaces.get(endpoint.namespace) else { return Vec::new() };
-        self.sets_for(&namespace.scopes, endpoint)
+        self.sets_for(namespace.scopes.iter().copied(), endpoint)
     }
 
     /// Sets of these scopes that an endpoint of theirs belongs to, sorted.
-    pub(super) fn sets_for(&self, scopes: &BTreeSet<Id<Scope>>, endpoint: &Endpoint) -> Vec<Id<Set>> {
+    pub(super) fn sets_for(
+        &self,
+        scopes: impl Iterator<Item = Id<Scope>>,
+        endpoint: &Endpoint,
+    ) -> Vec<Id<Set>> {
         let mut found = Vec::new();
         let labels = self.pod_labels(endpoint);
         for scope in scopes {
-            for key in labels.fulfilled() {
-                found.extend(self.set_buckets.get(*scope, key));
-            }
+            let candidates = labels.fulfilled().flat_map(|key| self.set_buckets.get(scope, key));
+            found.extend(candidates.filter(|id| {
+                self.sets.get(*id).is_some_and(|set| {
+                    set.scope == scope
+                        && set.selector.matches(&labels)
+                        && self.runs_as(endpoint, &set.accounts)
+                })
+            }));
         }
         found.sort_unstable();
         found.dedup();
-        let matches = |id: &Id<Set>| {
-            self.sets.get(*id).is_some_and(|set| {
-                scopes.contains(&set.scope)
-                    && set.selector.matches(&labels)
-                    && self.runs_as(endpoint, &set.accounts)
-            })
-        };
-        found.retain(matches);
         found
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 /// Values under ids that stay valid until the value is removed.
 #[derive(Debug)]
@@ -14,7 +15,8 @@ pub(crate) struct Slab<T> {
 
 /// The place of a `T` in its [`Slab`]. Ids of removed values are given again.
 pub(crate) struct Id<T> {
-    index: u32,
+    /// The index and one, so that no id at all needs no more room.
+    place: NonZeroU32,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -32,16 +34,16 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get(&self, id: Id<T>) -> Option<&T> {
-        self.entries.get(id.index as usize)?.as_ref()
+        self.entries.get(id.index())?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        self.entries.get_mut(id.index as usize)?.as_mut()
+        self.entries.get_mut(id.index())?.as_mut()
     }
 
     pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
-        let value = self.entries.get_mut(id.index as usize)?.take()?;
-        self.free.push(id.index);
+        let value = self.entries.get_mut(id.index())?.take()?;
+        self.free.push(id.place.get() - 1);
         Some(value)
     }
 
@@ -63,7 +65,11 @@ impl<T> Default for Slab<T> {
 
 impl<T> Id<T> {
     fn new(index: u32) -> Self {
-        Self { index, kind: PhantomData }
+        Self { place: NonZeroU32::MIN.saturating_add(index), kind: PhantomData }
+    }
+
+    fn index(self) -> usize {
+        self.place.get() as usize - 1
     }
 }
 
@@ -78,7 +84,7 @@ impl<T> Copy for Id<T> {}
 
 impl<T> PartialEq for Id<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.index == other.index
+        self.place == other.place
     }
 }
 
@@ -92,18 +98,18 @@ impl<T> PartialOrd for Id<T> {
 
 impl<T> Ord for Id<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.index.cmp(&other.index)
+        self.place.cmp(&other.place)
     }
 }
 
 impl<T> Hash for Id<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.index.hash(state);
+        self.place.hash(state);
     }
 }
 
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.index)
+        write!(f, "#{}", self.index())
     }
 }

@@ -305,11 +305,15 @@ pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("'")?;
-        for character in self.0.chars() {
-            if matches!(character, '\'' | '\\') {
-                f.write_char('\\')?;
+        if self.0.contains(['\'', '\\']) {
+            for character in self.0.chars() {
+                if matches!(character, '\'' | '\\') {
+                    f.write_char('\\')?;
+                }
+                f.write_char(character)?;
             }
-            f.write_char(character)?;
+        } else {
+            f.write_str(self.0)?;
         }
         f.write_str("'")
     }
