@@ -1,4 +1,4 @@
-//! Writes the status: on change, at most once a second, without heartbeats.
+//! Writes the status: on change and after each list, at most once a second, without heartbeats.
 
 use std::future::Future;
 use std::time::Duration;
@@ -69,11 +69,11 @@ pub async fn write(
     let mut retry = RETRY;
     loop {
         let now = report.borrow_and_update().clone();
-        let (present, uid, old) = {
+        let (present, uid, lists, old) = {
             let view = policy.borrow_and_update();
             let observed = view.observed.as_ref();
             let old = observed.and_then(|o| o.status.clone()).unwrap_or_default();
-            (view.present, observed.map(|o| o.uid.clone()).unwrap_or_default(), old)
+            (view.present, observed.map(|o| o.uid.clone()).unwrap_or_default(), view.lists, old)
         };
         // A new object of the same name starts without a status.
         if written.as_ref().is_some_and(|w| w.uid != uid) {
@@ -82,8 +82,9 @@ pub async fn write(
         let due = match &written {
             _ if !present || now.generation.is_none() => None,
             None => Some(last.map_or_else(Instant::now, |at| at + PAUSE)),
-            Some(w) if w.report == now => None,
-            Some(w) => Some(w.at + if only_figures(&w.report, &now) { FIGURES_PAUSE } else { PAUSE }),
+            Some(w) if w.report == now && w.lists == lists => None,
+            Some(w) if w.lists == lists && only_figures(&w.report, &now) => Some(w.at + FIGURES_PAUSE),
+            Some(w) => Some(w.at + PAUSE),
         };
         let Some(due) = due else {
             if !changed(&mut report, &mut policy).await {
@@ -109,7 +110,7 @@ pub async fn write(
         match target.patch(merge_patch(&wanted)).await {
             Ok(()) => {
                 retry = RETRY;
-                written = Some(Written { uid, report: now, conditions, at: Instant::now() });
+                written = Some(Written { uid, report: now, lists, conditions, at: Instant::now() });
             }
             Err(error) => {
                 tracing::warn!(error, "the status could not be written; trying again");
@@ -124,6 +125,8 @@ pub async fn write(
 struct Written {
     uid: String,
     report: Report,
+    /// After that many lists: with the next one, what was written may be gone.
+    lists: u64,
     conditions: Vec<Condition>,
     at: Instant,
 }

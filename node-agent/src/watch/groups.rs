@@ -43,7 +43,8 @@ pub async fn follow(
 ) {
     let api: Api<DeserializeGuard<AddressGroup>> = Api::namespaced(client, namespace);
     let config = super::config().labels(&Bucket::of_node(node).label());
-    let events = watcher(api, config).backoff(super::Retry::new(node));
+    let start = || watcher(api.clone(), config.clone()).backoff(super::Retry::new(node));
+    let events = super::events(node, start);
     run(events, &view, &in_use, &metrics).await;
 }
 

@@ -23,6 +23,8 @@ pub struct PolicyView {
     pub observed: Option<Arc<Observed>>,
     /// The object is there now.
     pub present: bool,
+    /// How many lists were completed. Between two of them, what was written may be lost: a backup was restored.
+    pub lists: u64,
 }
 
 /// One generation of the NodePolicy.
@@ -63,7 +65,8 @@ pub async fn follow(
 ) {
     let api: Api<DeserializeGuard<NodePolicy>> = Api::namespaced(client, namespace);
     let config = super::config().fields(&format!("metadata.name={node}"));
-    let events = watcher(api, config).backoff(super::Retry::new(node));
+    let start = || watcher(api.clone(), config.clone()).backoff(super::Retry::new(node));
+    let events = super::events(node, start);
     run(events, node, &view, &metrics).await;
 }
 
@@ -91,6 +94,7 @@ pub async fn run(
             Ok(watcher::Event::InitDone) => view.send_modify(|v| {
                 v.listed = true;
                 v.present = listed_now;
+                v.lists += 1;
             }),
             Ok(watcher::Event::Delete(object)) => {
                 if object.name_any() == node {
@@ -112,8 +116,16 @@ fn take(object: DeserializeGuard<NodePolicy>, node: &str, view: &watch::Sender<P
     }
     let uid = object.uid().unwrap_or_default();
     let generation = object.meta().generation.unwrap_or_default();
+    // After a backup was restored, a generation can come a second time and say something else.
+    let spec = object.0.as_ref().ok().map(|object| &object.spec);
+    let says = spec.map(|spec| (spec.teardown, spec.digest.clone(), spec.policy_set.clone()));
     view.send_if_modified(|v| {
-        let known = v.observed.as_ref().is_some_and(|o| o.uid == uid && o.generation == generation);
+        let known = v.observed.as_ref().is_some_and(|o| {
+            let same = |(teardown, digest, policy_set): &(bool, String, String)| {
+                (o.teardown, &o.digest, &o.policy_set) == (*teardown, digest, policy_set)
+            };
+            o.uid == uid && o.generation == generation && says.as_ref().is_none_or(same)
+        });
         let changed = !known || !v.present;
         v.present = true;
         if !known {

@@ -222,6 +222,7 @@ impl<K: Kernel> Bench<K> {
             listed: true,
             observed: Some(Arc::new(observed)),
             present: true,
+            lists: 1,
         });
     }
 

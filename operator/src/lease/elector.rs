@@ -24,6 +24,23 @@ pub enum Error {
     /// Somebody else holds the lease that this process held.
     #[error("the lease is held by {0:?} now")]
     TakenOver(String),
+    /// What the API server holds is older than what this process has seen: it was restored from a backup.
+    #[error("the lease is at version {now}, after {seen}: the API server's history went back")]
+    WentBack {
+        /// The highest resourceVersion of the lease that was seen.
+        seen: u64,
+        /// The lower one that was seen after it.
+        now: u64,
+    },
+}
+
+/// Why a round came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("version {now} after {seen}")]
+    WentBack { seen: u64, now: u64 },
 }
 
 /// Takes part in the election until the lease is lost or released.
@@ -33,6 +50,8 @@ pub struct Elector {
     me: String,
     terms: Terms,
     seen: Option<Seen>,
+    /// The highest version of the lease that was seen. Each of its writes has a higher one than those before.
+    highest: u64,
     held: watch::Sender<Option<Instant>>,
 }
 
@@ -59,7 +78,7 @@ impl Elector {
         let api = Api::<Lease>::namespaced(client, namespace);
         let (held, receiver) = watch::channel(None);
         let fence = Fence { api: api.clone(), name: name.into(), me: me.as_str().into(), held: receiver };
-        (Self { api, name: name.into(), me, terms, seen: None, held }, fence)
+        (Self { api, name: name.into(), me, terms, seen: None, highest: 0, held }, fence)
     }
 
     /// Waits for the lease, holds it, and returns once it is lost. Dropped while holding, it stops renewing;
@@ -68,7 +87,8 @@ impl Elector {
         loop {
             let pause = match self.round().await {
                 Ok(pause) => pause,
-                Err(error) => {
+                Err(Failure::WentBack { seen, now }) => return self.lost(Error::WentBack { seen, now }),
+                Err(Failure::Api(error)) => {
                     warn!(lease = self.name, %error, "the lease could not be read or written");
                     self.terms.retry
                 }
@@ -107,10 +127,10 @@ impl Elector {
     }
 
     /// One look at the lease and one step; returns the pause before the next.
-    async fn round(&mut self) -> kube::Result<Duration> {
+    async fn round(&mut self) -> Result<Duration, Failure> {
         // Only what the API server says now counts: after a conflict or a lost answer, ours may be out of date.
         let found = deadline(self.api.get_opt(&self.name)).await?;
-        self.note(found.as_ref());
+        self.note(found.as_ref())?;
         let record = self.seen.as_ref().map(|seen| seen.record.clone());
         let started = Instant::now();
         let step = decide(&self.me, self.seen.as_ref(), started, &self.terms);
@@ -128,7 +148,7 @@ impl Elector {
         };
         match written {
             Ok(lease) => {
-                self.note(Some(&lease));
+                self.note(Some(&lease))?;
                 // From before the request was sent: the others count from when they saw it, which is later.
                 let until = started + self.terms.renew_within;
                 if self.held.send_replace(Some(until)).is_none() {
@@ -137,7 +157,7 @@ impl Elector {
                 Ok(self.terms.retry)
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(self.terms.retry / 4),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -145,12 +165,20 @@ impl Elector {
         deadline(self.api.replace(&self.name, &PostParams::default(), lease)).await
     }
 
-    fn note(&mut self, found: Option<&Lease>) {
+    fn note(&mut self, found: Option<&Lease>) -> Result<(), Failure> {
         let record = found.map(record);
+        if let Some(now) = record.as_ref().and_then(|record| record.version.parse().ok()) {
+            let seen = self.highest;
+            if now < seen {
+                return Err(Failure::WentBack { seen, now });
+            }
+            self.highest = now;
+        }
         let unchanged = self.seen.as_ref().map(|seen| &seen.record) == record.as_ref();
         if !unchanged {
             self.seen = record.map(|record| Seen { record, since: Instant::now() });
         }
+        Ok(())
     }
 
     fn lease(&self, from: Option<&Record>, holder: &str, duration: Duration) -> Lease {

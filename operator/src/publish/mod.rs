@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Resource;
 use selvage_crds::{AddressGroup, NodePolicy};
 use selvage_policy::compiled::GroupId;
 
@@ -89,6 +90,36 @@ impl Write {
             Self::Node(name, _) => Item::Node(name.clone()),
             Self::Slice(id, _) => Item::Slice(*id),
         }
+    }
+
+    /// The version of the object that this is about, where there is one.
+    fn replaces(&self) -> Option<u64> {
+        let version = match self {
+            Self::Node(_, action) => action.version(),
+            Self::Slice(_, action) => action.version(),
+        };
+        version?.parse().ok()
+    }
+}
+
+impl<K: Resource> Action<K> {
+    fn version(&self) -> Option<&str> {
+        match self {
+            Self::Create(_) => None,
+            Self::Replace(object) => object.meta().resource_version.as_deref(),
+            Self::Delete { version, .. } => Some(version),
+        }
+    }
+}
+
+impl Standing {
+    /// The object's version, where there is one.
+    fn version(&self) -> Option<u64> {
+        let place = match self {
+            Self::Node(seen) => seen.as_ref().map(|seen| &seen.place),
+            Self::Slice(seen) => seen.as_ref().map(|seen| &seen.place),
+        };
+        place?.version.parse().ok()
     }
 }
 

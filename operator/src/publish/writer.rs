@@ -29,6 +29,16 @@ pub enum Error {
         /// Who holds the lease.
         holder: String,
     },
+    /// The object is older than the version of it that was to be replaced: the API server was restored from a backup.
+    #[error("{object} is at version {now}, after {seen}: the API server's history went back")]
+    WentBack {
+        /// The object.
+        object: String,
+        /// The version that this process had seen.
+        seen: u64,
+        /// The one that stands.
+        now: u64,
+    },
 }
 
 /// Sends writes.
@@ -91,7 +101,10 @@ impl Writer {
             }
         };
         Ok(match standing {
-            Ok(standing) => Outcome::Conflict(standing),
+            Ok(standing) => match (write.replaces(), standing.version()) {
+                (Some(seen), Some(now)) if now < seen => return Err(Error::WentBack { object, seen, now }),
+                _ => Outcome::Conflict(standing),
+            },
             Err(error) => {
                 warn!(object, %error, "conflict, and the object can't be read");
                 Outcome::Failed { after: None, message: error.to_string() }

@@ -29,7 +29,7 @@ use kube::{Client, Resource};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use retry::Retry;
+use retry::{Pauses, Retry};
 
 /// How many events are taken together when they come faster than they are worked on.
 const CHUNK: usize = 512;
@@ -91,8 +91,10 @@ async fn run<W: Watched, S>(
     S: Stream<Item = watcher::Result<Event<W::Wire>>> + Send,
 {
     let mut translator = Translator::<W> { context, relist: Relist::default(), round: 0, absent: false };
+    let mut pauses = Pauses::default();
     loop {
         translator.round = *relist.borrow_and_update();
+        pauses.opened();
         let events = start().ready_chunks(CHUNK);
         let mut events = std::pin::pin!(events);
         loop {
@@ -104,7 +106,7 @@ async fn run<W: Watched, S>(
                 chunk = events.next() => {
                     // A watcher's stream ends with its process alone; a new one is the way on in any case.
                     let Some(chunk) = chunk else { break };
-                    let expired = chunk.iter().any(expired);
+                    let broken = chunk.iter().any(broken);
                     let absent = W::OPTIONAL && chunk.iter().any(absent);
                     let message =
                         if absent { translator.absent() } else { translator.message(chunk) };
@@ -117,7 +119,10 @@ async fn run<W: Watched, S>(
                             return;
                         }
                     }
-                    if expired || absent {
+                    if broken {
+                        tokio::time::sleep(pauses.after_broken()).await;
+                    }
+                    if broken || absent {
                         break;
                     }
                 }
@@ -229,10 +234,20 @@ fn absent<K>(event: &watcher::Result<K>) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether the watch can't go on from where it was. The watcher lists anew by itself where an event says so, but would
-/// ask for ever where the request is refused.
-fn expired<K>(event: &watcher::Result<K>) -> bool {
-    matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410)
+/// Whether the watch must not go on from where it was.
+///
+/// One that is refused as too old can't (the watcher lists anew by itself where an event says so, but would ask for ever
+/// where the request is refused). And one that broke, or found no API server that works, may have been on a history that
+/// is gone: an API server that was restored from a backup, which all of them must be away for, lets a watch go on from a
+/// version that it has not reached yet, and tells nothing of what happens before it does.
+fn broken<K>(event: &watcher::Result<K>) -> bool {
+    match event {
+        Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) => {
+            status.code == 410 || status.code >= 500
+        }
+        Err(watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_)) => true,
+        _ => false,
+    }
 }
 
 /// The object's key; its resourceVersion is noted.

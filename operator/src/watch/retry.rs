@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
+use tokio::time::Instant;
 
 /// Doubled from try to try up to a few seconds, and short again as soon as anything is received.
 ///
@@ -38,6 +39,38 @@ impl Iterator for Retry {
 impl Backoff for Retry {
     fn reset(&mut self) {
         self.next = Self::FIRST;
+    }
+}
+
+/// Pauses between watches that broke and the lists that follow on them: as those of [`Retry`], and short again after a
+/// watch that lasted.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    retry: Retry,
+    opened: Instant,
+}
+
+impl Pauses {
+    /// A watch that lasted for so long is no part of the trouble before it.
+    const LASTED: Duration = Duration::from_secs(30);
+
+    /// A list and its watch begin.
+    pub(super) fn opened(&mut self) {
+        self.opened = Instant::now();
+    }
+
+    /// The pause after the watch broke.
+    pub(super) fn after_broken(&mut self) -> Duration {
+        if self.opened.elapsed() >= Self::LASTED {
+            self.retry.reset();
+        }
+        self.retry.next().unwrap_or(Retry::LONGEST)
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { retry: Retry::default(), opened: Instant::now() }
     }
 }
 

@@ -15,7 +15,7 @@ fn namespace(name: &str) -> Wire {
     serde_json::from_value(json!({ "metadata": { "name": name, "resourceVersion": "7" } })).unwrap()
 }
 
-fn gone(code: u16) -> watcher::Error {
+fn refused(code: u16) -> watcher::Error {
     watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() })))
 }
 
@@ -66,7 +66,7 @@ async fn a_list_that_is_interrupted_loses_no_deletion() {
         Ok(Event::Apply(namespace("c"))),
         Ok(Event::Init),
         Ok(Event::InitApply(namespace("a"))),
-        Err(gone(500)),
+        Err(watcher::Error::NoResourceVersion),
         Ok(Event::Init),
         Ok(Event::InitApply(namespace("b"))),
         Ok(Event::InitDone),
@@ -75,15 +75,37 @@ async fn a_list_that_is_interrupted_loses_no_deletion() {
     assert_eq!(said(vec![first]).await, "+a+b|+c+a+b-a-c|-b");
 }
 
-#[tokio::test]
-async fn a_watch_that_is_refused_as_too_old_lists_anew() {
-    let first = vec![
-        Ok(Event::Init),
-        Ok(Event::InitApply(namespace("a"))),
-        Ok(Event::InitDone),
-        Err(gone(500)),
-        Err(gone(410)),
-    ];
-    let second = vec![Ok(Event::Init), Ok(Event::InitApply(namespace("b"))), Ok(Event::InitDone)];
-    assert_eq!(said(vec![first, second]).await, "+a|+b-a|");
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_broke_or_is_too_old_lists_anew() {
+    let cut = || kube::Error::Service("cut".into());
+    for why in [
+        refused(410),
+        refused(500),
+        refused(503),
+        watcher::Error::WatchStartFailed(cut()),
+        watcher::Error::WatchFailed(cut()),
+    ] {
+        let first = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(namespace("a"))),
+            Ok(Event::InitDone),
+            Err(refused(429)),
+            Err(why),
+        ];
+        let second = vec![Ok(Event::Init), Ok(Event::InitApply(namespace("b"))), Ok(Event::InitDone)];
+        assert_eq!(said(vec![first, second]).await, "+a|+b-a|");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_after_watches_that_break_at_once_are_ever_rarer_and_quick_after_one_that_lasted() {
+    let mut pauses = Pauses::default();
+    let mut next = || {
+        pauses.opened();
+        pauses.after_broken()
+    };
+    assert_eq!([next(), next(), next()].map(|pause| pause.as_millis()), [250, 500, 1000]);
+    pauses.opened();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(pauses.after_broken().as_millis(), 250);
 }

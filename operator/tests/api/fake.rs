@@ -138,6 +138,12 @@ impl Fake {
         self.tell();
     }
 
+    /// Changes an object, its version included, so that no watch learns of it.
+    pub fn edit_unseen(&self, plural: &str, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        edit(self.state().objects.get_mut(&key).unwrap());
+    }
+
     /// Removes an object, as somebody else would.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
         self.state().delete_or_mark(&(plural.to_owned(), namespace.to_owned(), name.to_owned()));

@@ -11,7 +11,7 @@ use selvage_operator::run::Error;
 use selvage_operator::teardown;
 use serde_json::json;
 
-use crate::fake::Fault;
+use crate::fake::{Fake, Fault};
 use crate::world::*;
 
 fn holder(fake: &crate::fake::Fake) -> String {
@@ -225,4 +225,41 @@ async fn teardown_waits_for_agents_and_names_those_that_do_not_answer() {
         assert_eq!(fake.all(plural), Vec::<serde_json::Value>::new(), "{plural}");
     }
     replica.stop().await;
+}
+
+/// As an API server that was restored from a backup: the object is of an older version than the operator has seen.
+fn set_back(fake: &Fake, plural: &str, namespace: &str, name: &str) {
+    fake.edit_unseen(plural, namespace, name, |object| object["metadata"]["resourceVersion"] = json!("2"));
+}
+
+#[tokio::test]
+async fn a_lease_of_an_older_history_ends_leader_and_standby() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    let frozen = Arc::new(AtomicBool::new(false));
+    let seen = frozen.clone();
+    // Nobody renews it, so that both see the same.
+    fake.on_call(move |call| {
+        let write = call.plural == "leases" && call.verb == "update";
+        (write && seen.load(Ordering::SeqCst)).then_some(Fault::Refuse(503))
+    });
+    let two = Replica::start(&fake, "two");
+    a_while().await;
+    frozen.store(true, Ordering::SeqCst);
+    set_back(&fake, "leases", SYSTEM, "selvage-operator");
+    for error in [one.ended().await, two.ended().await] {
+        assert!(error.to_string().contains("history went back"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_an_older_history_ends_the_process() {
+    let fake = cluster();
+    let one = Replica::start(&fake, "one");
+    settled(&fake).await;
+    set_back(&fake, "nodepolicies", SYSTEM, "n2");
+    fake.edit("pods", "a", "db", |pod| pod["metadata"]["labels"]["app"] = json!("other"));
+    let error = one.ended().await.to_string();
+    assert!(error.contains("n2") && error.contains("history went back"), "{error}");
 }

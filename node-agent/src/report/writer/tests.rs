@@ -62,6 +62,7 @@ impl Bench {
             listed: true,
             observed: Some(Arc::new(observed)),
             present: true,
+            lists: 1,
         });
     }
 
@@ -180,4 +181,16 @@ async fn an_object_that_is_gone_gets_no_status_and_a_new_one_does() {
     bench.object("v", None);
     after(1).await;
     assert_eq!(bench.times().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_is_written_again_after_a_new_list() {
+    let bench = Bench::start();
+    bench.object("u", None);
+    bench.change(|r| r.generation = Some(1));
+    after(60_000).await;
+    bench.policy.send_modify(|view| view.lists += 1);
+    after(60_000).await;
+    assert_eq!(bench.times(), [0, 60_000]);
+    assert_eq!(bench.last()["observedGeneration"], 1);
 }

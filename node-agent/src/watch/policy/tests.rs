@@ -53,6 +53,19 @@ async fn a_policy_is_decoded_once_a_generation() {
 }
 
 #[tokio::test]
+async fn a_generation_that_comes_again_with_other_content_is_another() {
+    let later = |o: &mut NodePolicy| o.spec.teardown = true;
+    let (view, _) = view_after(vec![
+        Ok(watcher::Event::Apply(object("n1", 7, |_| {}))),
+        Ok(watcher::Event::Init),
+        Ok(watcher::Event::InitApply(object("n1", 7, later))),
+        Ok(watcher::Event::InitDone),
+    ])
+    .await;
+    assert_eq!((view.observed.unwrap().teardown, view.lists), (true, 1));
+}
+
+#[tokio::test]
 async fn a_policy_that_disappears_stays_known() {
     for gone in [
         vec![Ok(watcher::Event::Delete(object("n1", 1, |_| {})))],
