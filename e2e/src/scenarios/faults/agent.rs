@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{SPACE, World, agent_runs, signal_agent};
+use super::{SPACE, World, agent_runs, signal_agent, with_values};
 use crate::product::{self, NAMESPACE};
 use crate::status;
 
@@ -77,5 +77,74 @@ pub fn other_rules(world: &World<'_>, round: u64) -> anyhow::Result<()> {
         ],
     });
     world.cluster.apply(SPACE, &list.to_string())?;
+    Ok(())
+}
+
+/// Agents that do not run for a while: stopped in their tracks, and taken away as pods. What changes meanwhile is
+/// enforced when they are back.
+pub fn stopped(world: &World<'_>) -> anyhow::Result<()> {
+    let nodes = [&world.scene.near, &world.scene.far];
+    world.witness.case("agents stopped by SIGSTOP for 3 s, with a policy change", || {
+        for node in nodes {
+            signal_agent(world.cluster, node, "STOP")?;
+        }
+        let changed = other_rules(world, 0);
+        thread::sleep(Duration::from_secs(3));
+        for node in nodes {
+            signal_agent(world.cluster, node, "CONT")?;
+        }
+        changed?;
+        enforced(world)
+    })?;
+    world.witness.case("agents deleted as pods", || {
+        replace_agents(world)?;
+        product::wait_ready(world.cluster)
+    })?;
+    world.witness.case("agents taken away and brought back, with a policy change", || {
+        agents_away(world)?;
+        let changed = other_rules(world, 1);
+        thread::sleep(Duration::from_secs(2));
+        agents_back(world)?;
+        changed?;
+        enforced(world)
+    })?;
+    Ok(())
+}
+
+/// Agents replaced by `helm upgrade`, all at once and one after the other.
+pub fn upgraded(world: &World<'_>) -> anyhow::Result<()> {
+    world.witness.case("agents and operators upgraded by helm, and back", || {
+        with_values(world, &["log.level=debug", "agent.maxUnavailable=100%"])?;
+        with_values(world, &[])
+    })?;
+    Ok(())
+}
+
+fn enforced(world: &World<'_>) -> anyhow::Result<()> {
+    status::programmed_within(world.cluster, SPACE, "server", super::SLOW)?;
+    Ok(())
+}
+
+/// Takes the agents off all nodes.
+pub fn agents_away(world: &World<'_>) -> anyhow::Result<()> {
+    select_nodes(world, json!("away"))?;
+    let words = ["wait", "-n", NAMESPACE, "--for=delete", "--timeout=60s", "pod"];
+    let labels = ["-l", "app.kubernetes.io/component=agent"];
+    world.cluster.kubectl_ok(&[&words[..], &labels].concat())?;
+    Ok(())
+}
+
+/// Brings them back, and waits until all nodes are programmed.
+pub fn agents_back(world: &World<'_>) -> anyhow::Result<()> {
+    select_nodes(world, json!(null))?;
+    product::wait_ready(world.cluster)
+}
+
+fn select_nodes(world: &World<'_>, value: serde_json::Value) -> anyhow::Result<()> {
+    let patch =
+        json!({ "spec": { "template": { "spec": { "nodeSelector": { "selvage-faults": value } } } } });
+    let patch = patch.to_string();
+    let words = ["patch", "daemonset", "-n", NAMESPACE, "selvage-agent", "--type=merge", "-p", &patch];
+    world.cluster.kubectl_ok(&words)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! lost, and no denied one pass.
 
 mod agent;
+mod strangers;
 
 use std::time::Instant;
 
@@ -33,6 +34,14 @@ pub struct Choice {
 pub enum Case {
     /// An agent killed again and again, while policies change.
     AgentKilled,
+    /// Agents that do not run for a while.
+    AgentStopped,
+    /// Agents replaced by `helm upgrade`.
+    AgentUpgraded,
+    /// Agents that find a table of their own name that no agent left so.
+    ForeignTable,
+    /// Others that change the table.
+    TableTouched,
 }
 
 /// What every case works with.
@@ -72,6 +81,10 @@ impl Case {
     fn carry_out(self, world: &World<'_>) -> anyhow::Result<()> {
         match self {
             Self::AgentKilled => agent::killed(world),
+            Self::AgentStopped => agent::stopped(world),
+            Self::AgentUpgraded => agent::upgraded(world),
+            Self::ForeignTable => strangers::foreign_table(world),
+            Self::TableTouched => strangers::at_the_table(world),
         }
     }
 }
@@ -92,4 +105,12 @@ pub fn agent_runs(cluster: &Cluster, node: &str) -> anyhow::Result<String> {
     Ok(wait_for("the agent to run", SLOW, || {
         signal_agent(cluster, node, "0").map_err(|error| error.to_string())
     })?)
+}
+
+/// Upgrades the release with the cluster's own values and these, and waits until all is ready.
+pub fn with_values(world: &World<'_>, more: &[&str]) -> anyhow::Result<()> {
+    let mut values = product::values(world.cluster, world.images)?;
+    values.extend(more.iter().map(|value| (*value).to_owned()));
+    product::helm_upgrade(world.cluster, &product::chart(), &values)?;
+    product::wait_ready(world.cluster)
 }

@@ -101,7 +101,13 @@ impl Client<'_> {
     fn put(&self, socket: &UdpSocket, number: u64) -> io::Result<usize> {
         let word = self.word(number);
         match self.log.flow.kind {
-            Kind::Ping => socket.send(&word.echo_request(self.to.is_ipv6())),
+            Kind::Ping => {
+                // A denied one is judged anew each time, also after one that passed and was answered.
+                let [.., high, low] = number.to_be_bytes();
+                let identifier =
+                    if self.log.flow.allowed { self.id } else { u16::from_be_bytes([high, low]) };
+                socket.send(&word.echo_request(self.to.is_ipv6(), identifier))
+            }
             _ => socket.send(&word.bytes()),
         }
     }

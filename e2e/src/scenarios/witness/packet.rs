@@ -16,6 +16,8 @@ pub struct Word {
 
 /// Bytes of a word.
 pub const LENGTH: usize = 10;
+/// What the payload of an echo begins with.
+const MAGIC: &[u8] = b"selvage";
 /// Bytes of an ICMP header: type, code, checksum, identifier, sequence number (RFC 792, RFC 4443 section 4.1).
 const HEADER: usize = 8;
 
@@ -34,11 +36,12 @@ impl Word {
         Some(Self { flow: u16::from_be_bytes(*flow), number: u64::from_be_bytes(*number) })
     }
 
-    /// An echo request that holds it.
-    pub fn echo_request(self, ipv6: bool) -> Vec<u8> {
+    /// An echo request that holds it. The identifier is what makes echoes one connection for conntrack.
+    pub fn echo_request(self, ipv6: bool, identifier: u16) -> Vec<u8> {
         let mut packet = vec![if ipv6 { 128 } else { 8 }, 0, 0, 0];
-        packet.extend(self.flow.to_be_bytes());
+        packet.extend(identifier.to_be_bytes());
         packet.extend(&self.number.to_be_bytes()[6..]);
+        packet.extend(MAGIC);
         packet.extend(self.bytes());
         if !ipv6 {
             // The kernel does this for ICMPv6 alone.
@@ -59,9 +62,8 @@ impl Word {
             (true, false) => 128,
             (true, true) => 129,
         };
-        let word = Self::parse(icmp.get(HEADER..)?)?;
-        let identifier = icmp.get(4..6)?;
-        (*icmp.first()? == kind && identifier == word.flow.to_be_bytes()).then_some(word)
+        let word = Self::parse(icmp.get(HEADER..)?.strip_prefix(MAGIC)?)?;
+        (*icmp.first()? == kind).then_some(word)
     }
 }
 
