@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
@@ -291,8 +292,8 @@ impl<'a> World<'a> {
     }
 
     fn with_plain_manifest(&mut self, root: &Path, folder: &Path) -> anyhow::Result<()> {
-        let mut xtask = std::process::Command::new("cargo");
-        xtask.current_dir(root).args(["xtask", "install-yaml", "--output"]).arg(folder.join("install.yaml"));
+        let mut xtask = xtask();
+        xtask.current_dir(root).args(["install-yaml", "--output"]).arg(folder.join("install.yaml"));
         for value in product::values(self.cluster, self.images)? {
             xtask.arg(format!("--set={value}"));
         }
@@ -325,6 +326,16 @@ impl<'a> World<'a> {
         ensure!(done.success(), "helm {}: {}{}", words.join(" "), done.stdout, done.stderr);
         Ok(())
     }
+}
+
+/// The house's own commands: the program that SELVAGE_XTASK names, or cargo's, which waits for whatever cargo builds.
+fn xtask() -> Command {
+    if let Some(program) = std::env::var_os("SELVAGE_XTASK") {
+        return Command::new(program);
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.arg("xtask");
+    cargo
 }
 
 /// Lets pods `who` be entered by pods `by` alone.

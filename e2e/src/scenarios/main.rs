@@ -34,8 +34,8 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use selvage_e2e::{Cluster, Progress, interrupt};
+use serde::{Deserialize, Serialize};
 
-use all::Backends;
 use product::Images;
 
 /// Selvage's scenarios.
@@ -54,7 +54,7 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Install Selvage with Helm (or upgrade what is there) and wait until every node is programmed.
     Install,
@@ -63,11 +63,7 @@ enum Command {
     /// Latencies and memory, as JSON lines.
     BenchCluster(latency::Args),
     /// Every scenario, on beds that are made for it and taken down.
-    All {
-        /// How flannel moves packets between nodes.
-        #[arg(long, value_enum, default_value = "both")]
-        backend: Backends,
-    },
+    All(all::Choice),
 }
 
 /// What can be tried on a cluster on which Selvage is installed.
@@ -100,9 +96,10 @@ enum Scenario {
 }
 
 /// How a scenario ended.
+#[derive(Serialize, Deserialize)]
 struct Outcome {
     place: String,
-    name: &'static str,
+    name: String,
     seconds: f64,
     failed: Option<String>,
 }
@@ -119,20 +116,20 @@ fn main() -> ExitCode {
 
 fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
     ctrlc::set_handler(interrupt).context("signal handler")?;
-    if let Command::All { backend } = cli.command {
-        return all::run(backend, &cli.images);
+    if let Command::All(choice) = &cli.command {
+        return all::run(choice, &cli.images);
     }
     let cluster = match &cli.external {
         Some(kubeconfig) => Cluster::external(kubeconfig)?,
         None => Cluster::of_bed(&cli.name)?,
     };
-    match cli.command {
+    match &cli.command {
         Command::Install => product::install(&cluster, &cli.images, &Progress::default())?,
         Command::One(scenario) => {
             return Ok(summary(&[scenario.carry_out(&cluster, &cli.images, &cli.name)]));
         }
-        Command::BenchCluster(args) => latency::run(&cluster, args)?,
-        Command::All { .. } => {}
+        Command::BenchCluster(args) => latency::run(&cluster, *args)?,
+        Command::All(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -183,18 +180,19 @@ impl Scenario {
             Self::Rights => rights::run(cluster),
             Self::Upstream => upstream::run(cluster),
         };
-        let mut outcome = Outcome::new(place, self.name(), start);
-        if let Err(error) = result {
-            println!("scenario {} FAILED\n  {error:#}", self.name());
-            outcome.failed = Some(format!("{error:#}"));
-        }
-        outcome
+        Outcome::of(place, self.name(), start, result)
     }
 }
 
 impl Outcome {
-    /// One that has gone well, since `start`.
-    fn new(place: &str, name: &'static str, start: Instant) -> Self {
-        Self { place: place.to_owned(), name, seconds: start.elapsed().as_secs_f64(), failed: None }
+    /// What came of a scenario that began at `start`, which is said.
+    fn of(place: &str, name: &str, start: Instant, result: anyhow::Result<()>) -> Self {
+        let failed = result.err().map(|error| format!("{error:#}"));
+        let seconds = start.elapsed().as_secs_f64();
+        match &failed {
+            None => println!("scenario {name} ok, {seconds:.1} s"),
+            Some(error) => println!("scenario {name} FAILED, {seconds:.1} s\n  {error}"),
+        }
+        Self { place: place.to_owned(), name: name.to_owned(), seconds, failed }
     }
 }
