@@ -9,26 +9,36 @@ export SELVAGE_CACHE ?= /var/cache/selvage
 export CARGO_TARGET_DIR ?= $(SELVAGE_CACHE)/target
 export PATH := $(SELVAGE_CACHE)/tools/bin:$(PATH)
 
-BED := cargo run --quiet --package selvage-e2e --bin selvage-bed --
-SCENARIOS := cargo run --quiet --package selvage-e2e --bin selvage-scenarios --
-XTASK := cargo xtask
+# The house's programs, run without cargo, which waits while another cargo builds; each is told which tree it is for.
+PROGRAMS := $(CARGO_TARGET_DIR)/debug
+BED := env CARGO_MANIFEST_DIR=$(CURDIR)/e2e $(PROGRAMS)/selvage-bed
+SCENARIOS := env CARGO_MANIFEST_DIR=$(CURDIR)/e2e $(PROGRAMS)/selvage-scenarios
+XTASK := env CARGO_MANIFEST_DIR=$(CURDIR)/xtask $(PROGRAMS)/xtask
+export SELVAGE_XTASK := $(PROGRAMS)/xtask
 CARGO_DENY_VERSION := 0.20.2
 
 .PHONY: help
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
+# With a test among them, cargo takes the crates' features for those of `cargo test`, and nothing is compiled twice.
+.PHONY: programs
+programs:
+	if [ -z "$${SELVAGE_PROGRAMS_BUILT:-}" ]; then
+	  cargo build --quiet --workspace --test bed --bin xtask
+	fi
+
 .PHONY: setup
-setup: ## install Debian packages, build the pinned upstream binaries and images (cached)
+setup: programs ## install Debian packages, build the pinned upstream binaries and images (cached)
 	$(BED) setup
 
 .PHONY: images
-images: ## build the operator's and the agent's images
+images: programs ## build the operator's and the agent's images
 	cargo build --release --package selvage-operator --package selvage-node-agent
 	$(XTASK) images
 
 .PHONY: install-yaml
-install-yaml: ## render out/install.yaml for kubectl apply
+install-yaml: programs ## render out/install.yaml for kubectl apply
 	$(XTASK) install-yaml
 
 # ---- a cluster to play with -------------------------------------------------------------------------------------
@@ -40,7 +50,7 @@ demo: setup images ## a three-node cluster, Selvage installed, and the walkthrou
 	$(SCENARIOS) walkthrough
 
 .PHONY: demo-down
-demo-down: ## remove every trace of the demo
+demo-down: programs ## remove every trace of the demo
 	$(BED) down
 
 # ---- checks, from the quickest on --------------------------------------------------------------------------------
@@ -55,7 +65,7 @@ clippy:
 unit:
 	cargo test --workspace --lib --bins
 
-generated:
+generated: programs
 	$(XTASK) check
 
 doc:
@@ -91,22 +101,24 @@ tests: ## every cargo test: unit, property, golden, mock API, kernel, chart, API
 	cargo test --workspace --tests
 
 .PHONY: cluster
-cluster: ## the scenarios and the upstream suite on clusters of its own, VXLAN and host-gw
-	$(SCENARIOS) all --backend both
+cluster: programs ## the scenarios and the upstream suite on clusters of its own, VXLAN and host-gw
+	exec $(SCENARIOS) all --backend both
 
 .PHONY: test
-test: setup fmt clippy generated doc deny images tests cluster ## every test there is
+test: ## every test there is, with a table of how long each stage took
+	cargo build --quiet --workspace --test bed --bin xtask
+	exec $(XTASK) stages --built-in $$SECONDS
 
 .PHONY: mutants
-mutants: ## put deliberate faults into a copy of the tree, and see that the tests notice each (about ten minutes on two cores)
+mutants: programs ## put deliberate faults into a copy of the tree, and see that the tests notice each (about ten minutes on two cores)
 	$(XTASK) mutants
 
 # ---- speed ------------------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: ## benchmarks as JSON lines, beside the stored baseline
+bench: programs ## benchmarks as JSON lines, beside the stored baseline
 	$(XTASK) bench
 
 .PHONY: bench-cluster
-bench-cluster: ## latencies and memory on the demo cluster, as JSON lines
+bench-cluster: programs ## latencies and memory on the demo cluster, as JSON lines
 	$(SCENARIOS) bench-cluster

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xtask::{bench, generate, images, install, mutants};
+use xtask::{bench, generate, images, install, mutants, stages};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Generators and checks of the Selvage workspace")]
@@ -29,6 +29,8 @@ enum Command {
     Bench(bench::Args),
     /// Put deliberate faults into a copy of the tree, and fail where no test notices one
     Mutants(mutants::Args),
+    /// Run every stage of `make test`, and say how long each took
+    Stages(stages::Args),
 }
 
 fn main() -> Result<()> {
@@ -40,6 +42,7 @@ fn main() -> Result<()> {
         Command::InstallYaml(args) => install::write(&root, &args),
         Command::Bench(args) => bench::run_all(&root, &args),
         Command::Mutants(args) => mutants::run(&root, &args),
+        Command::Stages(args) => stages::run(&root, &args),
     }
 }
 
