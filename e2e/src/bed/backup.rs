@@ -18,10 +18,10 @@ impl Bed {
         self.etcdctl(&["snapshot", "save", &file.display().to_string()])
     }
 
-    /// Sets etcd back to what was saved: revisions go back too. API server and etcd are away for that, and `meanwhile`
-    /// is done before the API server comes back. What else caches what it has seen is started again, as the
-    /// documentation of Kubernetes recommends: controller manager, scheduler, kubelets, kube-proxies.
-    pub fn restore_etcd(&self, meanwhile: impl FnOnce()) -> Result<()> {
+    /// Sets etcd back to what was saved: revisions go back too. API server and etcd are away for that. What else caches
+    /// what it has seen is started again, as the documentation of Kubernetes recommends: controller manager, scheduler,
+    /// kubelets, kube-proxies.
+    pub fn restore_etcd(&self) -> Result<()> {
         let machine = self.machine(CONTROL_PLANE);
         let (file, data) = (self.snapshot(), control_plane::data(&machine));
         self.stop_api_server()?;
@@ -38,7 +38,6 @@ impl Bed {
             &format!("--initial-advertise-peer-urls={peer}"),
         ])?;
         machine.start_component_again(ETCD)?;
-        meanwhile();
         machine.start_component_again(control_plane::API_SERVER)?;
         up::wait_for_api_server(&machine, &self.tools)?;
         for component in ["kube-controller-manager", "kube-scheduler"] {

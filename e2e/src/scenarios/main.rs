@@ -7,6 +7,7 @@
 mod all;
 mod bad_input;
 mod checks;
+mod control;
 mod endpoints;
 mod faults;
 mod kinds;
@@ -62,6 +63,8 @@ enum Command {
     One(Scenario),
     /// Latencies and memory, as JSON lines.
     BenchCluster(latency::Args),
+    /// Memory and processor time while pods come and go, as JSON lines; fails where they grow.
+    Soak(control::soak::Args),
     /// Every scenario, on beds that are made for it and taken down.
     All(all::Choice),
 }
@@ -89,6 +92,8 @@ enum Scenario {
     Removal,
     /// Faults on purpose, with every packet's fate.
     Faults(faults::Choice),
+    /// Faults of operators, API server, etcd, nodes and releases, with every packet's fate.
+    FaultsControl(control::Choice),
     /// What operator and agents may do, and what they have done: after the others, on a bed.
     Rights,
     /// The NetworkPolicy specs of Kubernetes.
@@ -129,6 +134,7 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
             return Ok(summary(&[scenario.carry_out(&cluster, &cli.images, &cli.name)]));
         }
         Command::BenchCluster(args) => latency::run(&cluster, *args)?,
+        Command::Soak(args) => control::soak::run(&cluster, *args)?,
         Command::All(_) => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -158,6 +164,7 @@ impl Scenario {
             Self::Lifecycle => "lifecycle",
             Self::Removal => "removal",
             Self::Faults(_) => "faults",
+            Self::FaultsControl(_) => "faults-control",
             Self::Rights => "rights",
             Self::Upstream => "upstream",
         }
@@ -177,6 +184,7 @@ impl Scenario {
             Self::Lifecycle => lifecycle::run(cluster, images),
             Self::Removal => lifecycle::removal(cluster, images),
             Self::Faults(choice) => faults::run(cluster, images, &choice),
+            Self::FaultsControl(choice) => control::run(cluster, images, &choice),
             Self::Rights => rights::run(cluster),
             Self::Upstream => upstream::run(cluster),
         };

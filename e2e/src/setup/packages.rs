@@ -15,6 +15,8 @@ const PACKAGES: &[&str] = &[
     "containerd",
     // bridge, host-local, loopback, portmap.
     "containernetworking-plugins",
+    // etcdctl, for backups.
+    "etcd-client",
     "etcd-server",
     // libc.a: flanneld is linked statically, with cgo.
     "gcc",

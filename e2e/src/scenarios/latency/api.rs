@@ -60,6 +60,16 @@ impl Api {
         Ok(())
     }
 
+    /// The client, for work that is given to [`Api::spawn`].
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Works beside the caller.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.runtime.spawn(work)
+    }
+
     /// Keeps the API server and etcd busy with writes of ConfigMaps.
     pub fn load(&self, namespace: &str) -> Load {
         let (written, start) = (Arc::new(AtomicU64::new(0)), Instant::now());

@@ -1,6 +1,6 @@
 //! How long it takes until a change is enforced, and what the product needs for it: JSON lines.
 
-mod api;
+pub mod api;
 
 use std::thread;
 use std::time::{Duration, Instant};

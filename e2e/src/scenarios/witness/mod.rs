@@ -204,6 +204,11 @@ impl Witness {
         tally
     }
 
+    /// True where the last packets of every allowed flow were answered.
+    pub fn works(&self) -> bool {
+        self.logs.iter().filter(|log| log.flow.allowed).all(Log::works)
+    }
+
     /// TCP segments that friends and the server have sent again so far.
     fn sent_again(&self) -> anyhow::Result<u64> {
         let mut total = 0;
