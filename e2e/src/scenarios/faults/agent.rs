@@ -46,7 +46,7 @@ pub fn killed(world: &World<'_>) -> anyhow::Result<()> {
 }
 
 /// The pods of dead agents make room for new ones: the kubelet itself would wait longer after each death.
-fn replace_agents(world: &World<'_>) -> anyhow::Result<()> {
+pub fn replace_agents(world: &World<'_>) -> anyhow::Result<()> {
     let mut words = vec!["delete", "pod", "-n", NAMESPACE, "--force", "--grace-period=0", "--wait=false"];
     words.extend(["-l", "app.kubernetes.io/component=agent"]);
     world.cluster.kubectl_ok(&words)?;

@@ -2,6 +2,8 @@
 //! lost, and no denied one pass.
 
 mod agent;
+mod disk;
+mod slices;
 mod strangers;
 
 use std::time::Instant;
@@ -47,6 +49,12 @@ pub enum Case {
     ForeignTable,
     /// Others that change the table.
     TableTouched,
+    /// Objects that arrive in part, wrongly or not at all.
+    HalfDelivered,
+    /// A disk without space.
+    DiskFull,
+    /// A file system that can't be written.
+    DiskReadOnly,
 }
 
 /// What every case works with.
@@ -90,6 +98,9 @@ impl Case {
             Self::AgentUpgraded => agent::upgraded(world),
             Self::ForeignTable => strangers::foreign_table(world),
             Self::TableTouched => strangers::at_the_table(world),
+            Self::HalfDelivered => slices::half_delivered(world),
+            Self::DiskFull => disk::full(world),
+            Self::DiskReadOnly => disk::read_only(world),
         }
     }
 }
