@@ -80,12 +80,24 @@ feed_struct! {
     TierStep { tier, default_action, policies }
     PolicyKey { kind, namespace, name }
     Policy { uid, generation, ingress, egress }
-    Rule { action, family, services, source, destination }
     AddressTerm { negated, nets, groups }
     PortMatch { negated, ranges, names }
     PortRange { first, last }
     NamedPort { protocol, name }
     Slice { group, kind, epoch, index, count, members }
+}
+
+/// The index names the rule to people and decides nothing: without it, an operator and an agent of which one does not know
+/// the field agree.
+impl Feed for Rule {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        let Self { index: _, action, family, services, source, destination } = self;
+        action.feed(hasher);
+        family.feed(hasher);
+        services.feed(hasher);
+        source.feed(hasher);
+        destination.feed(hasher);
+    }
 }
 
 impl Feed for bool {

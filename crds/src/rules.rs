@@ -12,6 +12,10 @@ use crate::schema::pattern;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
+    /// Which of the object's rules in that direction it came from, from 0; where absent, the one after that of the rule
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// What happens to a packet that matches: Allow, Deny, Pass or Log.
     #[schemars(extend("enum" = ["Allow", "Deny", "Pass", "Log"]))]
     pub action: String,

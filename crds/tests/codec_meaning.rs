@@ -170,7 +170,13 @@ fn another(text: &str) -> String {
     text.chars().take(text.chars().count() - 1).chain([other]).collect()
 }
 
-/// Every field of every object, but what is inside the basis: no schema can prune there, and nothing is enforced by it.
+/// Whether a value only names a rule to people: nothing is enforced by it, and the digest leaves it out.
+fn names_a_rule(path: &str) -> bool {
+    path.starts_with("/policies/") && path.ends_with("/index")
+}
+
+/// Every field of every object, but what is inside the basis, where no schema can prune and by which nothing is enforced,
+/// and what names a rule.
 fn fields(json: &Value) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     walk(json, "", &mut |path, value| {
@@ -178,17 +184,19 @@ fn fields(json: &Value) -> Vec<(String, String)> {
             return;
         }
         for name in value.as_object().into_iter().flat_map(|object| object.keys()) {
-            fields.push((path.to_owned(), name.clone()));
+            if !names_a_rule(&format!("{path}/{name}")) {
+                fields.push((path.to_owned(), name.clone()));
+            }
         }
     });
     fields
 }
 
-/// The JSON pointer of every value that is neither list nor object, but what is inside the basis.
+/// The JSON pointer of every value that is neither list nor object, but the same exceptions.
 fn leaves(json: &Value) -> Vec<String> {
     let mut leaves = Vec::new();
     walk(json, "", &mut |path, value| {
-        if !value.is_object() && !value.is_array() && !path.starts_with("/basis/") {
+        if !value.is_object() && !value.is_array() && !path.starts_with("/basis/") && !names_a_rule(path) {
             leaves.push(path.to_owned());
         }
     });

@@ -142,6 +142,9 @@ pub enum Action {
 /// One rule. A packet matches when every part does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
+    /// Which of the object's rules in that direction it came from, from 0. Rules that can match nothing are left out, and
+    /// several in a row may have come from one; their matches may overlap.
+    pub index: u32,
     /// What happens to a packet that matches.
     pub action: Action,
     /// Only packets of this family.

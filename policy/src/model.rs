@@ -90,6 +90,8 @@ pub struct Backends {
     pub addresses: BTreeSet<IpAddr>,
     /// IANA protocol and port.
     pub ports: BTreeSet<(u8, u16)>,
+    /// IANA protocols of which every port is meant: those of ports without a number.
+    pub whole: BTreeSet<u8>,
 }
 
 /// A network that pods get their addresses from. A disabled one is none the less a pool.

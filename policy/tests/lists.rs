@@ -203,7 +203,12 @@ fn a_set_is_used_where_it_is_forbidden_too() {
 }
 
 fn backends(list: &[&str], ports: &[(u8, u16)]) -> Backends {
-    Backends { service: "api".into(), addresses: addresses(list), ports: ports.iter().copied().collect() }
+    Backends {
+        service: "api".into(),
+        addresses: addresses(list),
+        ports: ports.iter().copied().collect(),
+        whole: BTreeSet::new(),
+    }
 }
 
 #[test]
@@ -236,6 +241,32 @@ fn a_services_ports_go_with_its_addresses() {
     assert!(!cluster.allows("shop/web", "bank/web", TCP, 81));
     assert!(!cluster.allows("shop/web", "bank/web", UDP, 80));
     assert!(!cluster.allows("shop/web", "shop/db", TCP, 80));
+}
+
+#[test]
+fn a_deny_stops_backends_of_which_every_port_is_meant_whichever_comes_first() {
+    let whole = |list: &[&str]| Backends { whole: [TCP].into(), ..backends(list, &[(UDP, 53)]) };
+    let slice = |cluster: &mut Cluster, backends| cluster.apply(Change::Backends(key("bank/one"), backends));
+    let mut cluster = Cluster::small();
+    let no = rule(Deny).ports([Ports::Backends(key("bank/api"))]);
+    cluster.policy("p", policy(pods_in("shop", Selector::All)).egress([no, rule(Allow)]));
+    assert!(cluster.allows("shop/web", "bank/web", TCP, 5432));
+    slice(&mut cluster, Some(whole(&["10.0.2.2", "9.9.9.9"])));
+    assert!(!cluster.allows("shop/web", "bank/web", TCP, 5432));
+    assert!(!cluster.allows("shop/web", "9.9.9.9", TCP, 1));
+    assert!(!cluster.allows("shop/web", "9.9.9.9", UDP, 53));
+    assert!(cluster.allows("shop/web", "9.9.9.9", UDP, 54));
+    assert!(cluster.allows("shop/web", "shop/db", TCP, 5432));
+    // One address more is a member, and no rule.
+    let delta = slice(&mut cluster, Some(whole(&["10.0.2.2", "9.9.9.9", "9.9.9.8"])));
+    assert!(delta.nodes.is_empty() && !delta.groups.is_empty(), "{delta:#?}");
+    // With numbers again, the rule is the one that it was.
+    let delta = slice(&mut cluster, Some(backends(&["10.0.2.2"], &[(TCP, 80)])));
+    assert!(!delta.nodes.is_empty());
+    assert!(cluster.allows("shop/web", "bank/web", TCP, 5432));
+    assert!(!cluster.allows("shop/web", "bank/web", TCP, 80));
+    slice(&mut cluster, None);
+    assert!(cluster.allows("shop/web", "bank/web", TCP, 80));
 }
 
 fn node(pairs: &[(&str, &str)], list: &[&str]) -> Option<Node> {

@@ -271,6 +271,7 @@ mod backends {
             service: "api".into(),
             addresses: addresses(&["10.0.2.2", "192.0.2.9"]),
             ports: [(TCP, 80)].into(),
+            whole: [UDP].into(),
         };
         let key = Key { namespace: "bank".into(), name: "api-1".into() };
         cluster.apply(Change::Backends(key, Some(backends)));
@@ -283,7 +284,8 @@ mod backends {
     #[rstest]
     #[case::an_address_with_its_port("10.0.2.2", TCP, 80, true)]
     #[case::another_port("10.0.2.2", TCP, 81, false)]
-    #[case::another_protocol("10.0.2.2", UDP, 80, false)]
+    #[case::every_port_of_a_protocol_without_a_number("10.0.2.2", UDP, 80, true)]
+    #[case::another_protocol("10.0.2.2", SCTP, 80, false)]
     #[case::one_that_is_no_pod("192.0.2.9", TCP, 80, true)]
     #[case::no_backend("10.0.2.1", TCP, 80, false)]
     fn for_egress_addresses_with_their_ports(

@@ -95,15 +95,25 @@ fn one_policy(policy: &Policy) -> Result<(PolicyKey, Arc<compiled::Policy>), Cod
     let policy = compiled::Policy {
         uid: policy.uid.as_str().into(),
         generation: policy.generation,
-        ingress: each("ingress", &policy.ingress, rule)?,
-        egress: each("egress", &policy.egress, rule)?,
+        ingress: rules("ingress", &policy.ingress)?,
+        egress: rules("egress", &policy.egress)?,
     };
     Ok((key, Arc::new(policy)))
+}
+
+fn rules(field: &str, rules: &[Rule]) -> Result<Vec<compiled::Rule>, CodecError> {
+    let mut next = 0;
+    each(field, rules, |given| {
+        let index = given.index.unwrap_or(next);
+        next = index.saturating_add(1);
+        Ok::<_, CodecError>(compiled::Rule { index, ..rule(given)? })
+    })
 }
 
 fn rule(rule: &Rule) -> Result<compiled::Rule, CodecError> {
     let family = rule.family.as_deref().map(text::family).transpose();
     Ok(compiled::Rule {
+        index: 0,
         action: text::action(&rule.action).map_err(|problem| problem.at("action"))?,
         family: family.map_err(|problem| problem.at("family"))?,
         services: each("services", &rule.services, |any| each("", any, service))?,

@@ -93,13 +93,24 @@ fn one_policy(key: &PolicyKey, policy: &compiled::Policy) -> Policy {
         name: key.name.to_string(),
         uid: policy.uid.to_string(),
         generation: policy.generation,
-        ingress: policy.ingress.iter().map(rule).collect(),
-        egress: policy.egress.iter().map(rule).collect(),
+        ingress: rules(&policy.ingress),
+        egress: rules(&policy.egress),
     }
+}
+
+fn rules(rules: &[compiled::Rule]) -> Vec<Rule> {
+    let mut next = 0;
+    let one = |given: &compiled::Rule| {
+        let index = (given.index != next).then_some(given.index);
+        next = given.index.saturating_add(1);
+        Rule { index, ..rule(given) }
+    };
+    rules.iter().map(one).collect()
 }
 
 fn rule(rule: &compiled::Rule) -> Rule {
     Rule {
+        index: None,
         action: text::print_action(rule.action).to_owned(),
         family: rule.family.map(|family| text::print_family(family).to_owned()),
         services: rule.services.iter().map(|any| any.iter().map(service).collect()).collect(),

@@ -76,6 +76,7 @@ pub fn everything() -> NodePolicy {
         names: names.iter().map(|name| (*name).clone()).collect(),
     };
     let rule = |action| Rule {
+        index: 4,
         action,
         family: Some(Family::V6),
         services: vec![vec![
@@ -216,8 +217,9 @@ fn rule(groups: Vec<GroupId>, ingress: bool) -> impl Strategy<Value = Rule> {
     let actions = select(vec![Action::Allow, Action::Deny, Action::Pass, Action::Log]);
     let family = option::of(select(vec![Family::V4, Family::V6]));
     let services = vec(vec(service(groups.clone(), ingress), 0..3), 0..3);
-    (actions, family, services, vec(term(groups.clone()), 0..3), vec(term(groups), 0..3)).prop_map(
-        |(action, family, services, source, destination)| Rule {
+    (0u32..4, actions, family, services, vec(term(groups.clone()), 0..3), vec(term(groups), 0..3)).prop_map(
+        |(index, action, family, services, source, destination)| Rule {
+            index,
             action,
             family,
             services,

@@ -287,6 +287,7 @@ pub fn attachment(name: &str, uid: Option<&str>, address: &str) -> Attachment {
 pub fn node_policy(pods: &[(&str, &str, &str)], groups: &[GroupId]) -> NodePolicy {
     let key = PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: "shop".into(), name: "web".into() };
     let rule = Rule {
+        index: 0,
         action: Action::Allow,
         family: None,
         services: Vec::new(),

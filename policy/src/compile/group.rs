@@ -24,6 +24,8 @@ pub(crate) enum GroupSpec {
     Backends(Key),
     /// Address, protocol and port of a Service's backends.
     PortsOfBackends(Key),
+    /// Addresses of those of a Service's backends that have every port of a protocol.
+    WholeBackends(Key, u8),
     /// Addresses of nodes.
     Nodes(Selector),
 }
@@ -31,7 +33,9 @@ pub(crate) enum GroupSpec {
 impl GroupSpec {
     pub(crate) fn kind(&self) -> GroupKind {
         match self {
-            Self::Pods(_) | Self::Sets(_) | Self::Backends(_) | Self::Nodes(_) => GroupKind::Addresses,
+            Self::Pods(_) | Self::Sets(_) | Self::Backends(_) | Self::WholeBackends(..) | Self::Nodes(_) => {
+                GroupKind::Addresses
+            }
             Self::PortsOfPods(..) | Self::PortsOfBackends(_) => GroupKind::Ports,
         }
     }
@@ -53,6 +57,9 @@ impl GroupSpec {
             Self::Backends(Key { namespace, name }) => format!("backends\n{namespace}/{name}"),
             Self::PortsOfBackends(Key { namespace, name }) => {
                 format!("ports of backends\n{namespace}/{name}")
+            }
+            Self::WholeBackends(Key { namespace, name }, protocol) => {
+                format!("backends with every port of {protocol}\n{namespace}/{name}")
             }
             Self::Nodes(selector) => format!("nodes\n{selector}"),
         }))

@@ -1,18 +1,19 @@
 //! From a policy of the model to what endpoints share: rules without labels, and the groups that they name.
 //!
-//! A policy compiles from itself alone. What changes with the cluster are the members of its groups and the set of
-//! endpoints that it selects.
+//! A policy compiles from itself alone, and from the protocols of which the Services that it names have every port. What
+//! else changes with the cluster are the members of its groups and the set of endpoints that it selects.
 
 pub(crate) mod group;
 pub(crate) mod nets;
 pub(crate) mod profile;
 mod rules;
 mod services;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compiled::{self, Action, End, GroupId, NamedPort};
-use crate::model::{self, Ports};
+use crate::model::{self, Key, Ports};
 use group::GroupSpec;
 use rules::RuleCompiler;
 use services::Direction;
@@ -26,9 +27,12 @@ pub(crate) struct Compiled {
     pub(crate) names: Box<[NamedPort]>,
 }
 
+/// The protocols of which some backend of a Service has every port.
+pub(crate) type Whole<'a> = &'a dyn Fn(&Key) -> BTreeSet<u8>;
+
 /// Compiles a policy's rules.
-pub(crate) fn compile(policy: &model::Policy) -> Compiled {
-    let mut rules = RuleCompiler::new(&policy.subject);
+pub(crate) fn compile(policy: &model::Policy, whole: Whole<'_>) -> Compiled {
+    let mut rules = RuleCompiler::new(&policy.subject, whole);
     let ingress = policy.ingress.as_deref().unwrap_or_default();
     let egress = policy.egress.as_deref().unwrap_or_default();
     let terms = ingress.iter().flat_map(|rule| &rule.ports).filter(|term| term.end == End::Destination);

@@ -4,27 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::Whole;
 use super::group::GroupSpec;
 use super::nets::{merge, subtract};
 use super::services::{self, Direction, Entries};
+use super::ways::{Way, ways};
 use crate::compiled::{AddressTerm, End, GroupId, NamedPort, Rule, Service};
 use crate::model::{self, Peer, PeerTerm, PodSet, PortTerm};
 use crate::selector::Selector;
-
-/// As many networks as a block and its exceptions may become: a policy of a few kilobytes must not become a NodePolicy that
-/// is too large, for that holds up every other policy of the node.
-const MANY: usize = 64;
 
 /// Compiles rules of one policy and collects the groups that they name.
 pub(crate) struct RuleCompiler<'a> {
     /// The endpoints that the policy selects.
     subject: &'a PodSet,
+    whole: Whole<'a>,
     pub(crate) groups: BTreeMap<GroupId, GroupSpec>,
 }
 
 /// One condition on an address, its groups not named yet.
 #[derive(Clone)]
-struct Term {
+pub(super) struct Term {
     negated: bool,
     nets: Vec<IpNet>,
     pods: BTreeSet<PodSet>,
@@ -39,25 +38,28 @@ struct PeerNames {
 }
 
 impl<'a> RuleCompiler<'a> {
-    pub(crate) fn new(subject: &'a PodSet) -> Self {
-        Self { subject, groups: BTreeMap::new() }
+    pub(crate) fn new(subject: &'a PodSet, whole: Whole<'a>) -> Self {
+        Self { subject, whole, groups: BTreeMap::new() }
     }
 
-    /// One compiled rule for each model rule, or two or three where named ports of peers need them; none where it
+    /// One compiled rule for each model rule; several where one can't say it, as for named ports of peers; none where it
     /// can match nothing.
     pub(crate) fn rules(&mut self, rules: &[model::Rule], direction: Direction) -> Vec<Rule> {
         let mut compiled = Vec::with_capacity(rules.len());
-        for rule in rules {
-            for rule in exceptions_apart(rule).as_deref().unwrap_or(std::slice::from_ref(rule)) {
+        for (index, rule) in (0..).zip(rules) {
+            for way in ways(rule, self.whole) {
                 // None: some condition can't hold.
-                let _ = self.rule(rule, direction, &mut compiled);
+                let _ = self.rule(index, way, direction, &mut compiled);
             }
         }
         compiled
     }
 
-    fn rule(&mut self, rule: &model::Rule, direction: Direction, compiled: &mut Vec<Rule>) -> Option<()> {
-        let (source, destination) = (terms(&rule.source)?, terms(&rule.destination)?);
+    fn rule(&mut self, index: u32, way: Way, direction: Direction, compiled: &mut Vec<Rule>) -> Option<()> {
+        let rule = &way.rule;
+        let (mut source, mut destination) = (terms(&rule.source)?, terms(&rule.destination)?);
+        source.extend(way.source);
+        destination.extend(way.destination);
         let one_positive = destination.iter().filter(|term| !term.negated).count() <= 1;
         let (mut conditions, mut by_name) = (Vec::new(), None);
         for term in &rule.ports {
@@ -79,7 +81,7 @@ impl<'a> RuleCompiler<'a> {
         let mut push = |services: Vec<Vec<Service>>, destination| {
             let Some(services) = services::simplify(services) else { return };
             let (action, family, source) = (rule.action, rule.family, source.clone());
-            compiled.push(Rule { action, family, services, source, destination });
+            compiled.push(Rule { index, action, family, services, source, destination });
         };
         let with = |more: Vec<Service>| conditions.iter().cloned().chain([more]).collect();
         let Some(PeerNames { plain, names }) = by_name else {
@@ -156,50 +158,6 @@ impl<'a> RuleCompiler<'a> {
     }
 }
 
-/// The rule as several that together mean the same, where a block has too many exceptions to be cut up: each such block
-/// has a rule of its own, with the exceptions as a condition. None where there is no such block.
-fn exceptions_apart(rule: &model::Rule) -> Option<Vec<model::Rule>> {
-    let cut = |terms: &[PeerTerm]| {
-        terms.iter().position(|term| !term.negated && term.peers.iter().any(has_many_exceptions))
-    };
-    let (end, place) = match cut(&rule.source.terms) {
-        Some(place) => (End::Source, place),
-        None => (End::Destination, cut(&rule.destination.terms)?),
-    };
-    let mut frame = rule.clone();
-    let terms = |rule: &mut model::Rule| match end {
-        End::Source => std::mem::take(&mut rule.source.terms),
-        End::Destination => std::mem::take(&mut rule.destination.terms),
-    };
-    let mut others = terms(&mut frame);
-    let (many, rest): (Vec<Peer>, Vec<Peer>) =
-        others.remove(place).peers.into_iter().partition(has_many_exceptions);
-    let of = |more: Vec<PeerTerm>| {
-        let (mut rule, terms) = (frame.clone(), others.iter().cloned().chain(more).collect());
-        match end {
-            End::Source => rule.source.terms = terms,
-            End::Destination => rule.destination.terms = terms,
-        }
-        exceptions_apart(&rule).unwrap_or_else(|| vec![rule])
-    };
-    let one = |negated, peers| PeerTerm { negated, peers };
-    let mut rules = of(vec![one(false, rest)]);
-    for peer in many {
-        let Peer::Block { net, except } = peer else { continue };
-        let block = |net| Peer::Block { net, except: Vec::new() };
-        let except = except.into_iter().map(block).collect();
-        rules.extend(of(vec![one(false, vec![block(net)]), one(true, except)]));
-    }
-    Some(rules)
-}
-
-/// Whether a block without its exceptions could be very many networks: up to one for each bit that an exception is longer.
-fn has_many_exceptions(peer: &Peer) -> bool {
-    let Peer::Block { net, except } = peer else { return false };
-    let bits = |hole: &IpNet| usize::from(hole.prefix_len().saturating_sub(net.prefix_len()));
-    except.iter().map(bits).sum::<usize>() > MANY
-}
-
 /// The conditions on one end, without those that always hold; None where one can't hold.
 fn terms(entity: &model::Entity) -> Option<Vec<Term>> {
     let mut terms = Vec::with_capacity(entity.terms.len());
@@ -215,6 +173,12 @@ fn terms(entity: &model::Entity) -> Option<Vec<Term>> {
 }
 
 impl Term {
+    /// Addresses of one of these groups, or of none of them.
+    pub(super) fn of_groups(negated: bool, groups: impl IntoIterator<Item = GroupSpec>) -> Self {
+        let others = groups.into_iter().map(|spec| (spec.id(), spec)).collect();
+        Self { negated, nets: Vec::new(), pods: BTreeSet::new(), others }
+    }
+
     fn of(term: &PeerTerm) -> Self {
         let mut nets = Vec::new();
         let (mut pods, mut others) = (BTreeSet::new(), BTreeMap::new());

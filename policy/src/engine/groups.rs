@@ -70,10 +70,21 @@ pub(super) struct Listed {
 pub(super) enum ListedOf {
     /// Networks of sets.
     Sets(SetSelection),
-    /// A Service's backends; true: with their ports.
-    Backends(Key, bool),
+    /// A Service's backends.
+    Backends(Key, Part),
     /// Addresses of nodes.
     Nodes(Selector),
+}
+
+/// What of a Service's backends is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Their addresses.
+    Addresses,
+    /// Their addresses, each with protocol and port.
+    Ports,
+    /// The addresses of those that have every port of this protocol.
+    Whole(u8),
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +120,11 @@ impl Groups {
             GroupSpec::Pods(pods) => Source::Pods(index.use_set(pods), None),
             GroupSpec::PortsOfPods(pods, names) => Source::Pods(index.use_set(pods), Some(names.clone())),
             GroupSpec::Sets(sets) => listed(ListedOf::Sets(sets.clone())),
-            GroupSpec::Backends(service) => listed(ListedOf::Backends(service.clone(), false)),
-            GroupSpec::PortsOfBackends(service) => listed(ListedOf::Backends(service.clone(), true)),
+            GroupSpec::Backends(service) => listed(ListedOf::Backends(service.clone(), Part::Addresses)),
+            GroupSpec::PortsOfBackends(service) => listed(ListedOf::Backends(service.clone(), Part::Ports)),
+            GroupSpec::WholeBackends(service, protocol) => {
+                listed(ListedOf::Backends(service.clone(), Part::Whole(*protocol)))
+            }
             GroupSpec::Nodes(selector) => listed(ListedOf::Nodes(selector.clone())),
         };
         let group = self.groups.insert(Group {

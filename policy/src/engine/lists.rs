@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Engine;
-use super::groups::{Group, Groups, Listed, ListedOf, Sign, Source};
+use super::groups::{Group, Groups, Listed, ListedOf, Part, Sign, Source};
 use super::network_sets::NetSet;
 use crate::compiled::Member;
 use crate::hash::HashMap;
@@ -113,6 +113,12 @@ impl Lists {
         }
     }
 
+    /// The protocols of which some backend of a Service has every port.
+    pub(super) fn whole(&self, service: &Key) -> BTreeSet<u8> {
+        let slices = self.slices.get(service).into_iter().flatten();
+        slices.filter_map(|slice| self.backends.get(slice)).flat_map(|slice| &slice.whole).copied().collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.sets.len() + self.backends.len() + self.nodes.len()
     }
@@ -128,6 +134,13 @@ impl Engine {
         if self.lists.backends.get(&key) == backends.as_ref() {
             return;
         }
+        let of = |backends: &model::Backends| Key {
+            namespace: key.namespace.clone(),
+            name: backends.service.clone(),
+        };
+        let services = self.lists.backends.get(&key).into_iter().chain(&backends).map(of);
+        let whole: BTreeMap<Key, BTreeSet<u8>> =
+            services.map(|service| (service.clone(), self.lists.whole(&service))).collect();
         if let Some(before) = self.lists.backends.remove(&key) {
             let service = Key { namespace: key.namespace.clone(), name: before.service.clone() };
             self.list_slice(&service, &before, Sign::Minus);
@@ -143,6 +156,25 @@ impl Engine {
             self.list_slice(&service, &backends, Sign::Plus);
             self.lists.slices.entry(service).or_default().insert(key.clone());
             self.lists.backends.insert(key, backends);
+        }
+        for (service, before) in whole {
+            if self.lists.whole(&service) != before {
+                self.compile_again(&service);
+            }
+        }
+    }
+
+    /// Policies about the ports of a Service are other rules where it has every port of other protocols than before.
+    fn compile_again(&mut self, service: &Key) {
+        let groups = self.lists.service_groups.get(service).into_iter().flatten();
+        let policies: BTreeSet<_> =
+            groups.filter_map(|id| self.groups.by_id(*id)).flat_map(|group| &group.policies).collect();
+        let policies = policies.into_iter().filter_map(|id| self.policies.get(*id));
+        let again: Vec<_> = policies
+            .filter_map(|policy| Some((policy.placement.key.clone(), policy.again.as_deref()?.clone())))
+            .collect();
+        for (key, policy) in again {
+            self.set_policy(key, Some(policy));
         }
     }
 
@@ -191,13 +223,14 @@ impl Engine {
 
 fn list_backends(groups: &mut Groups, id: Id<Group>, of: &ListedOf, backends: &model::Backends, sign: Sign) {
     match of {
-        ListedOf::Backends(_, true) => {
+        ListedOf::Backends(_, Part::Ports) => {
             for address in &backends.addresses {
                 for (protocol, port) in &backends.ports {
                     groups.list(id, Member::Port(*address, *protocol, *port), sign);
                 }
             }
         }
+        ListedOf::Backends(_, Part::Whole(protocol)) if !backends.whole.contains(protocol) => {}
         _ => list_addresses(groups, id, &backends.addresses, sign),
     }
 }

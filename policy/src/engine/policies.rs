@@ -9,7 +9,7 @@ use crate::compile::{Compiled, compile, counts};
 use crate::compiled::{self, PolicyKey};
 use crate::index::Set;
 use crate::index::slab::Id;
-use crate::model;
+use crate::model::{self, Ports};
 
 /// A policy that the engine holds.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Policy {
     pub(super) subject: Option<Id<Set>>,
     pub(super) compiled: Arc<compiled::Policy>,
     groups: Box<[Id<Group>]>,
+    /// What it was compiled from, where that must be done again when a Service that it names changes.
+    pub(super) again: Option<Box<model::Policy>>,
     /// It is on the list of policies to report.
     pub(super) dirty: bool,
 }
@@ -69,7 +71,8 @@ impl Engine {
 
     /// Compiles a policy, and makes the sets and groups that it needs.
     fn prepare(&mut self, key: &PolicyKey, policy: model::Policy) -> Policy {
-        let Compiled { policy: compiled, groups, names } = compile(&policy);
+        let Compiled { policy: compiled, groups, names } =
+            compile(&policy, &|service| self.lists.whole(service));
         let placement = Placement {
             key: PolicyKey {
                 kind: key.kind,
@@ -82,10 +85,11 @@ impl Engine {
             egress: says(policy.egress.as_deref()),
             names,
         };
+        let again = names_services(&policy).then(|| Box::new(policy.clone()));
         let subject = policy.subject.canonical().map(|pods| self.index.use_set(&pods));
         let acquire = |(id, spec)| self.groups.acquire(&mut self.index, &mut self.lists, id, &spec);
         let groups = groups.into_iter().map(acquire).collect();
-        Policy { placement, subject, compiled: Arc::new(compiled), groups, dirty: false }
+        Policy { placement, subject, compiled: Arc::new(compiled), groups, again, dirty: false }
     }
 
     /// Gives back what [`Engine::prepare`] took.
@@ -185,6 +189,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether a policy says anything of the ports of a Service's backends.
+fn names_services(policy: &model::Policy) -> bool {
+    let rules = policy.ingress.iter().chain(&policy.egress).flatten();
+    let mut entries = rules.flat_map(|rule| &rule.ports).flat_map(|term| &term.ports);
+    entries.any(|entry| matches!(entry, Ports::Backends(_)))
 }
 
 fn says(rules: Option<&[model::Rule]>) -> Says {

@@ -94,10 +94,12 @@ fn entry_holds(objects: &Objects, entry: &Ports, end: End, packet: &Packet) -> b
             }
             Transport::Ports { .. } | Transport::Other(_) => false,
         },
-        // "for egress with their ports": of one slice, whose ports are those of all its addresses.
+        // "for egress with their ports": of one slice, whose ports are those of all its addresses. A port without a number
+        // is every port of its protocol.
         Ports::Backends(service) => slices(objects, service).any(|slice| {
             slice.addresses.contains(&address)
-                && port.is_some_and(|port| slice.ports.contains(&(protocol, port)))
+                && (slice.whole.contains(&protocol)
+                    || port.is_some_and(|port| slice.ports.contains(&(protocol, port))))
         }),
         Ports::Nothing => false,
     }

@@ -40,8 +40,8 @@ pub const FAULTS: &[Fault] = &[
     compiler(
         "a policy's first rule is dropped",
         RULES,
-        "for rule in rules {",
-        "for rule in rules.iter().skip(1) {",
+        "for (index, rule) in (0..).zip(rules) {",
+        "for (index, rule) in (0..).zip(rules).skip(1) {",
     ),
     compiler(
         "tiers are asked in the wrong order",
@@ -218,6 +218,7 @@ impl Suite {
                 "--test=semantics_networkpolicy",
                 "--test=semantics_verdict",
                 "--test=semantics_who",
+                "--test=rules",
                 "--test=selector_language",
                 "--test=verdict",
             ],

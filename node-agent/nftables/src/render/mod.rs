@@ -89,8 +89,8 @@ pub enum Origin {
         policy: PolicyKey,
         /// Ingress or egress rules.
         direction: Direction,
-        /// The rule's place among them, from 0.
-        index: usize,
+        /// The rule's place among them in the object, from 0.
+        index: u32,
     },
     /// A policy that the node policy names and does not hold: everything is dropped in its place.
     MissingPolicy(PolicyKey),

@@ -138,13 +138,20 @@ impl Renderer<'_> {
         let chains: Vec<Name> = (0..steps.len()).map(|i| chain_name(id, direction, i)).collect();
         for (i, (step, name)) in steps.iter().zip(&chains).enumerate() {
             let pass = chains.get(i + 1).map_or(Verdict::Accept, |next| Verdict::Goto(next.clone()));
-            let chain = self.step(step, profile, direction, &pass);
+            let chain = self.step(name, step, profile, direction, &pass);
             self.output.add_chain(name, chain);
         }
         chains.first().map_or(Verdict::Accept, |first| Verdict::Jump(first.clone()))
     }
 
-    fn step(&mut self, step: &TierStep, profile: &Profile, direction: Direction, pass: &Verdict) -> Chain {
+    fn step(
+        &mut self,
+        name: &Name,
+        step: &TierStep,
+        profile: &Profile,
+        direction: Direction,
+        pass: &Verdict,
+    ) -> Chain {
         let mut chain = Chain::default();
         for key in &step.policies {
             let Some(policy) = self.policy.policies.get(key) else {
@@ -158,12 +165,17 @@ impl Renderer<'_> {
                 Direction::Ingress => &policy.ingress,
                 Direction::Egress => &policy.egress,
             };
-            for (index, wanted) in rules.iter().enumerate() {
-                let id = self.id(format!("p-{}-{}-{index}", policy_hash(key), short(direction)), || {
-                    Origin::Rule { policy: key.clone(), direction, index }
+            let hash = policy_hash(key);
+            for same in rules.chunk_by(|a, b| (a.index, a.action) == (b.index, b.action)) {
+                let Some(index) = same.first().map(|rule| rule.index) else { continue };
+                let id = self.id(format!("p-{hash}-{}-{index}", short(direction)), || Origin::Rule {
+                    policy: key.clone(),
+                    direction,
+                    index,
                 });
-                let place = Place { policy: key, id, names: &profile.named_ports, pass };
-                chain.rules.extend(expand(wanted, &place, self.settings, &mut self.sets, self.output));
+                let further = format!("{name}-{hash}-{index}");
+                let place = Place { policy: key, id, names: &profile.named_ports, pass, chain: &further };
+                chain.rules.extend(expand(same, &place, self.settings, &mut self.sets, self.output));
             }
         }
         let tier = step.tier.clone();

@@ -1,4 +1,4 @@
-//! One compiled rule as nftables rules.
+//! Compiled rules as nftables rules.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use selvage_policy::compiled::{Action, AddressTerm, End, Family, GroupId, Policy
 
 use super::address::{Alternatives, GroupSets, Unusable};
 use super::expr::{
-    R0, address_registers, count_drop, family as only_family, load_address, load_port, lookup, rule, verdict,
+    R0, address_registers, count_drop, family as only_family, load_address, load_port, lookup, rule,
+    short_hash, verdict,
 };
 use super::ports::{self, NamedPorts, ServiceTest};
 use super::{Problem, Rendered, Settings};
-use crate::model::{self, Expr, MetaKey, Reg, Verdict};
+use crate::model::{self, Chain, Expr, MetaKey, Name, Reg, Verdict};
 
 /// Packets a second that one Log rule notes at most.
 const LOG_RATE: u64 = 10;
@@ -27,39 +28,99 @@ pub(super) struct Place<'a> {
     pub(super) names: &'a NamedPorts,
     /// What Pass does here: the next tier's chain, or accept.
     pub(super) pass: &'a Verdict,
+    /// What tells the rule from every other of the ruleset, for the names of chains of its own.
+    pub(super) chain: &'a str,
 }
 
-/// The rules that one compiled rule means, in no order that matters: all do the same.
+/// The rules that the compiled rules of one rule of a policy mean, in no order that matters: all do the same.
+///
+/// A packet may match several of them. Where what is done with it does not end the matter, as with Log, and that is
+/// possible, they stand in a chain of their own, which is left at the first that matches.
 pub(super) fn expand(
-    wanted: &Rule,
+    same: &[Rule],
     place: &Place<'_>,
     settings: &Settings,
     sets: &mut GroupSets<'_>,
     output: &mut Rendered,
 ) -> Vec<model::Rule> {
-    let broken = broken_groups(wanted, place.policy, sets, output);
-    let Some(action) = action(wanted.action, !broken.is_empty(), place, settings) else { return Vec::new() };
-    let services = services(wanted, &broken, place.names, output);
-    let mut rules = Vec::new();
-    for service in &services {
+    let (mut alternatives, mut last) = (Vec::new(), None);
+    for wanted in same {
+        let broken = broken_groups(wanted, place.policy, sets, output);
+        let Some(action) = action(wanted.action, !broken.is_empty(), place, settings) else { continue };
+        for mut alternative in ways(wanted, place.names, &broken, sets, output) {
+            alternative.action = action.clone();
+            alternatives.push(alternative);
+        }
+        last = Some((wanted.action, action));
+    }
+    let Some((Action::Log, note)) = last.filter(|_| may_meet(&alternatives)) else {
+        return alternatives.into_iter().map(|alternative| alternative.rule(&place.id)).collect();
+    };
+    let hash = short_hash(place.chain.as_bytes());
+    let hash = hash.get(..16).unwrap_or(&hash);
+    let [any, one] = ["any", "log"].map(|part| Name::from(format!("{part}-{hash}")));
+    let found = alternatives.into_iter().map(|mut alternative| {
+        alternative.action = verdict(Verdict::Goto(one.clone()));
+        alternative.rule(&place.id)
+    });
+    let found = found.collect();
+    output.add_chain(&any, Chain { base: None, rules: found });
+    output.add_chain(&one, Chain { base: None, rules: vec![rule(place.id.clone(), [note])] });
+    vec![rule(place.id.clone(), [verdict(Verdict::Jump(any))])]
+}
+
+/// One way to match a rule, and what is done then.
+struct Alternative {
+    /// Only this family; both where None.
+    family: Option<Family>,
+    matches: Vec<Expr>,
+    action: Vec<Expr>,
+}
+
+impl Alternative {
+    fn rule(self, id: &Arc<str>) -> model::Rule {
+        let family = self.family.map(only_family).unwrap_or_default();
+        rule(id.clone(), [family, self.matches, self.action])
+    }
+}
+
+/// Whether two alternatives are for packets of one family.
+fn may_meet(alternatives: &[Alternative]) -> bool {
+    [Family::V4, Family::V6].into_iter().any(|family| {
+        let of_it = alternatives.iter().filter(|one| one.family.is_none_or(|only| only == family));
+        of_it.count() > 1
+    })
+}
+
+/// The ways to match a compiled rule.
+fn ways(
+    wanted: &Rule,
+    names: &NamedPorts,
+    broken: &Broken,
+    sets: &mut GroupSets<'_>,
+    output: &mut Rendered,
+) -> Vec<Alternative> {
+    let mut ways = Vec::new();
+    for service in services(wanted, broken, names, output) {
         let families = [Family::V4, Family::V6].map(|family| {
             let excluded = [wanted.family, service.test.family].into_iter().flatten().any(|f| f != family);
-            if excluded { Vec::new() } else { matches(wanted, service, family, &broken, sets, output) }
+            if excluded { Vec::new() } else { matches(wanted, &service, family, broken, sets, output) }
         });
+        let of = |family, addresses: Vec<Expr>| Alternative {
+            family,
+            matches: [addresses.as_slice(), &service.test.expressions].concat(),
+            action: Vec::new(),
+        };
         let unconditional: &[Vec<Expr>] = &[Vec::new()];
         if families.iter().all(|matches| matches.as_slice() == unconditional) {
-            rules.push(rule(place.id.clone(), [service.test.expressions.clone(), action.clone()]));
+            ways.push(of(None, Vec::new()));
             continue;
         }
         for (family, matches) in [Family::V4, Family::V6].into_iter().zip(families) {
-            rules.extend(matches.into_iter().map(|addresses| {
-                let parts =
-                    [only_family(family), addresses, service.test.expressions.clone(), action.clone()];
-                rule(place.id.clone(), parts)
-            }));
+            ways.extend(matches.into_iter().map(|addresses| of(Some(family), addresses)));
         }
     }
-    rules
+    ways
 }
 
 /// Groups that can't be used, as addresses or (true) as ports.

@@ -167,8 +167,7 @@ fn compare(
             );
         }
         let noted = [egress, ingress].into_iter().flatten().flat_map(|verdict| &verdict.noted);
-        let mut noted: Vec<_> = noted.map(|(policy, _)| policy).collect();
-        noted.dedup();
+        let noted: Vec<_> = noted.map(|(policy, index)| (policy, *index)).collect();
         prop_assert_eq!(logged(names, &trace), noted, "{:?}\n{:#?}", way, trace);
     }
     Ok((outcome, trace.masqueraded))
@@ -184,11 +183,12 @@ fn decided<'a>(names: &'a Rendered, trace: &Trace, direction: render::Direction)
     names.origins.get(&last.rule)
 }
 
-/// Of a rule only the policy is compared: the compiler leaves out rules that can match nothing and splits others.
 fn same_decider(objects: &Objects, verdict: Option<&Verdict>, seen: Option<&Origin>) -> bool {
     match (verdict.map(|verdict| &verdict.by), seen) {
         (None, seen) => seen.is_none(),
-        (Some(Decider::Rule { policy, .. }), Some(Origin::Rule { policy: seen, .. })) => policy == seen,
+        (Some(Decider::Rule { policy, index }), Some(Origin::Rule { policy: seen, index: place, .. })) => {
+            policy == seen && usize::try_from(*place) == Ok(*index)
+        }
         (Some(Decider::TierDefault(tier)), Some(Origin::TierDefault { tier: seen, .. })) => tier == seen,
         // Nothing counts, or the last that does passes on.
         (Some(Decider::NoTier), None) => true,
@@ -205,14 +205,12 @@ fn same_decider(objects: &Objects, verdict: Option<&Verdict>, seen: Option<&Orig
     }
 }
 
-/// The policies whose Log rules the packet met, in order.
-fn logged<'a>(names: &'a Rendered, trace: &Trace) -> Vec<&'a PolicyKey> {
+/// The Log rules that noted the packet, in order, each once.
+fn logged<'a>(names: &'a Rendered, trace: &Trace) -> Vec<(&'a PolicyKey, usize)> {
     let origins = trace.logged.iter().filter_map(|id| names.origins.get(id));
     let rules = origins.filter_map(|origin| match origin {
-        Origin::Rule { policy, .. } => Some(policy),
+        Origin::Rule { policy, index, .. } => Some((policy, usize::try_from(*index).ok()?)),
         Origin::MissingPolicy(_) | Origin::TierDefault { .. } => None,
     });
-    let mut policies: Vec<_> = rules.collect();
-    policies.dedup();
-    policies
+    rules.collect()
 }

@@ -93,6 +93,7 @@ impl World {
     pub fn policy(&mut self, name: &str, rules: Vec<Rule>) -> PolicyKey {
         let key =
             PolicyKey { kind: PolicyKind::NetworkPolicy, namespace: "default".into(), name: name.into() };
+        let rules: Vec<Rule> = (0..).zip(rules).map(|(index, rule)| Rule { index, ..rule }).collect();
         let policy = Policy { uid: name.into(), generation: 1, ingress: rules.clone(), egress: rules };
         self.policy.policies.insert(key.clone(), Arc::new(policy));
         key
@@ -133,7 +134,7 @@ fn key(pod: &str) -> EndpointKey {
 
 /// A rule that matches everything.
 pub fn rule(action: Action) -> Rule {
-    Rule { action, family: None, services: Vec::new(), source: Vec::new(), destination: Vec::new() }
+    Rule { index: 0, action, family: None, services: Vec::new(), source: Vec::new(), destination: Vec::new() }
 }
 
 /// An Allow rule that matches everything.

@@ -62,8 +62,15 @@ impl World {
         self
     }
 
-    /// A policy's rules.
-    pub fn rules(mut self, name: &str, ingress: Vec<Rule>, egress: Vec<Rule>) -> Self {
+    /// A policy's rules, as they stand in its object.
+    pub fn rules(self, name: &str, ingress: Vec<Rule>, egress: Vec<Rule>) -> Self {
+        let numbered =
+            |rules: Vec<Rule>| (0..).zip(rules).map(|(index, rule)| Rule { index, ..rule }).collect();
+        self.cut_rules(name, numbered(ingress), numbered(egress))
+    }
+
+    /// A policy's rules, of which each says itself where it comes from.
+    pub fn cut_rules(mut self, name: &str, ingress: Vec<Rule>, egress: Vec<Rule>) -> Self {
         let policy = Policy { uid: name.into(), generation: 1, ingress, egress };
         self.policy.policies.insert(policy_key(name), Arc::new(policy));
         self
@@ -106,7 +113,7 @@ pub fn step(tier: &str, default_action: Action, policies: &[&str]) -> TierStep {
 
 /// A rule without conditions.
 pub fn all(action: Action) -> Rule {
-    Rule { action, family: None, services: vec![], source: vec![], destination: vec![] }
+    Rule { index: 0, action, family: None, services: vec![], source: vec![], destination: vec![] }
 }
 
 pub fn nets(nets: &[&str]) -> AddressTerm {

@@ -127,6 +127,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     let destination = prop_oneof![2 => Just(vec![]), 1 => vec(term(), 0..2)];
     (action, family, services, source, destination).prop_map(
         |(action, family, services, source, destination)| Rule {
+            index: 0,
             action,
             family,
             services,

@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 use selvage_nftables::fake::check;
+use selvage_nftables::render::Origin;
 use selvage_nftables::trace::{Packet, Transport, trace};
 use selvage_policy::compiled::{Action, PortMatch, PortRange, Rule, Service};
 
-use crate::build::{World, all, ip, step, tcp};
+use crate::build::{World, all, in_groups, in_ports, ip, member, ports, step, tcp, udp};
 use crate::{oracle, random};
 
 proptest! {
@@ -94,4 +95,51 @@ fn an_address_that_two_pods_claim_is_closed() {
     let alone = World::new().pod("a", &["10.244.1.10"], 1).pod("c", &["10.244.1.12"], 1).render();
     let packet = Packet::new("cni0", "cni0", ip("10.244.1.10"), ip("10.244.1.12"), tcp(80));
     assert!(trace(&alone.ruleset, &packet).unwrap().accepted, "one that claims it alone is not");
+}
+
+/// What a packet to pod b is noted by, and how often.
+fn noted(rules: Vec<Rule>, transport: Transport) -> Vec<String> {
+    let world = World::new()
+        .pod("a", &["10.244.1.10"], 1)
+        .pod("b", &["10.244.1.11"], 2)
+        .profile(2, vec![step("default", Action::Deny, &["p"])], vec![])
+        .cut_rules("p", rules, vec![])
+        .group(1, [member("10.244.1.10")])
+        .group(2, [member("10.244.0.0/16")]);
+    let rendered = world.render();
+    check(&rendered.ruleset).unwrap();
+    let packet = Packet::new("cni0", "cni0", ip("10.244.1.10"), ip("10.244.1.11"), transport);
+    let trace = trace(&rendered.ruleset, &packet).unwrap();
+    assert!(trace.accepted, "a note decides nothing: {trace:#?}");
+    let origin = |id| match &rendered.origins[id] {
+        Origin::Rule { index, .. } => index.to_string(),
+        other => format!("{other:?}"),
+    };
+    trace.logged.iter().map(origin).collect()
+}
+
+fn log(index: u32) -> Rule {
+    Rule { index, ..all(Action::Log) }
+}
+
+fn allow(index: u32) -> Rule {
+    Rule { index, ..all(Action::Allow) }
+}
+
+#[test]
+fn a_packet_is_noted_once_whichever_of_a_rules_alternatives_it_meets() {
+    let from = |groups: &[u128]| vec![in_groups(groups)];
+    let both = Rule { source: from(&[1, 2]), ..log(0) };
+    assert_eq!(noted(vec![both.clone(), allow(1)], tcp(80)), ["0"]);
+    let more = Rule { services: vec![vec![ports(6, &[(80, 80)]), in_ports(3)]], ..log(0) };
+    assert_eq!(noted(vec![more, allow(1)], udp(80)), Vec::<String>::new());
+    // One rule of the object, cut in two by the compiler, and one more of its own.
+    let cut = |group| Rule { source: from(&[group]), ..log(3) };
+    let rules = vec![cut(1), cut(2), Rule { source: from(&[2]), ..log(4) }, allow(5)];
+    assert_eq!(noted(rules, tcp(80)), ["3", "4"]);
+}
+
+#[test]
+fn a_rule_goes_by_its_place_in_the_object() {
+    assert_eq!(noted(vec![log(2), log(7), allow(9)], tcp(80)), ["2", "7"]);
 }

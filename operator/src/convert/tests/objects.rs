@@ -103,8 +103,8 @@ fn a_service_account() {
     assert_eq!(object_key(&ObjectMeta::default()), None);
 }
 
-/// Addresses, and protocols with ports.
-type Said = (Vec<String>, Vec<(u8, u16)>);
+/// Addresses, protocols with ports, and protocols with every port.
+type Said = (Vec<String>, Vec<(u8, u16)>, Vec<u8>);
 
 /// What a slice with this change says.
 fn backends(change: fn(&mut Value)) -> Option<Said> {
@@ -121,16 +121,13 @@ fn backends(change: fn(&mut Value)) -> Option<Said> {
     let backends = endpoint_slice(&serde_json::from_value::<EndpointSlice>(object).unwrap())?;
     assert_eq!(&*backends.service, "web");
     let addresses = backends.addresses.iter().map(ToString::to_string).collect();
-    Some((addresses, backends.ports.into_iter().collect()))
+    Some((addresses, backends.ports.into_iter().collect(), backends.whole.into_iter().collect()))
 }
 
 #[rstest]
 #[case::every_address_ready_or_not(|_: &mut Value| (), &["10.0.0.4", "10.0.0.5"], &[(6, 8080), (17, 53)])]
 #[case::no_endpoints(|slice: &mut Value| slice["endpoints"] = json!(null), &[], &[(6, 8080), (17, 53)])]
 #[case::no_ports(|slice: &mut Value| slice["ports"] = json!(null), &["10.0.0.4", "10.0.0.5"], &[])]
-#[case::a_port_without_a_number_is_not_every_port(
-    |slice: &mut Value| slice["ports"] = json!([{ "protocol": "TCP" }]), &["10.0.0.4", "10.0.0.5"], &[]
-)]
 #[case::an_unknown_protocol(
     |slice: &mut Value| slice["ports"] = json!([{ "port": 80, "protocol": "QUIC" }, { "port": 81 }]),
     &["10.0.0.4", "10.0.0.5"], &[(6, 81)]
@@ -140,8 +137,19 @@ fn backends(change: fn(&mut Value)) -> Option<Said> {
     &["fd00::7"], &[(6, 8080), (17, 53)]
 )]
 fn a_slice(#[case] change: fn(&mut Value), #[case] addresses: &[&str], #[case] ports: &[(u8, u16)]) {
-    let (found, found_ports) = backends(change).unwrap();
+    let (found, found_ports, whole) = backends(change).unwrap();
     assert_eq!((found, found_ports.as_slice()), (addresses.iter().map(|a| (*a).to_owned()).collect(), ports));
+    assert!(whole.is_empty());
+}
+
+/// discovery.k8s.io: "If this is not specified, ports are not restricted".
+#[test]
+fn a_port_without_a_number_is_every_port_of_its_protocol() {
+    let given = |slice: &mut Value| {
+        slice["ports"] = json!([{ "protocol": "UDP" }, { "port": 80 }, { "protocol": "QUIC" }, {}]);
+    };
+    let (_, ports, whole) = backends(given).unwrap();
+    assert_eq!((ports.as_slice(), whole.as_slice()), (&[(6, 80)][..], &[6, 17][..]));
 }
 
 #[rstest]

@@ -110,11 +110,9 @@ fn network_set() -> impl Strategy<Value = NetworkSet> {
 
 fn backends() -> impl Strategy<Value = Backends> {
     let ports = btree_set((select(&[6u8, 17][..]), 80u16..83), 0..3);
-    (name(&["s", "t"]), btree_set(address(), 0..5), ports).prop_map(|(service, addresses, ports)| Backends {
-        service,
-        addresses,
-        ports,
-    })
+    let whole = prop_oneof![3 => Just(BTreeSet::new()), 1 => btree_set(select(&[6u8, 17][..]), 1..3)];
+    (name(&["s", "t"]), btree_set(address(), 0..5), ports, whole)
+        .prop_map(|(service, addresses, ports, whole)| Backends { service, addresses, ports, whole })
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
