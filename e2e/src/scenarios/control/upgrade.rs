@@ -15,7 +15,7 @@ const IMAGES: [&str; 2] = ["operator", "node-agent"];
 /// reports the old definition prunes, are understood still.
 const FIELD: &str = "              agentVersion:\n";
 
-/// To the release before, back to this one, and by `helm rollback` once more there and back.
+/// To the release before and by `helm rollback` back; in a long run by upgrades and a rollback both ways.
 pub fn there_and_back(world: &World<'_>) -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("slv-upgrade-{}", std::process::id()));
     let done = chart_before(&folder).and_then(|chart| between(world, &chart));
@@ -39,14 +39,20 @@ fn between(world: &World<'_>, before: &Path) -> anyhow::Result<()> {
         product::helm_upgrade(world.cluster, chart, &values)?;
         arrived(world, has_field, round)
     };
-    world.witness.case("to the release before", || to(before, false, 1))?;
-    world.witness.case("upgrade to this release", || to(&product::chart(), true, 0))?;
-    world.witness.case("helm rollback to the release before", || {
+    let rollback = |has_field: bool, round: u64| -> anyhow::Result<()> {
         let done = world.cluster.helm(&["rollback", RELEASE, "--namespace", NAMESPACE])?;
         ensure!(done.success(), "helm rollback: {}{}", done.stdout, done.stderr);
-        arrived(world, false, 1)
-    })?;
-    world.witness.case("upgrade once more", || to(&product::chart(), true, 0))?;
+        arrived(world, has_field, round)
+    };
+    world.witness.case("helm upgrade to the release before", || to(before, false, 1))?;
+    if !world.long {
+        // Back to what was installed first: this release.
+        world.witness.case("helm rollback to this release", || rollback(true, 0))?;
+        return Ok(());
+    }
+    world.witness.case("helm upgrade to this release", || to(&product::chart(), true, 0))?;
+    world.witness.case("helm rollback to the release before", || rollback(false, 1))?;
+    world.witness.case("helm upgrade to this release again", || to(&product::chart(), true, 0))?;
     Ok(())
 }
 
