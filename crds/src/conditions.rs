@@ -8,6 +8,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const PROGRAMMED: &str = "Programmed";
 /// The agent works and its node is fit to enforce policy.
 pub const READY: &str = "Ready";
+/// Nobody but the agent has changed its tables lately.
+pub const INTACT: &str = "Intact";
 
 /// The object was deleted, and can't go yet.
 pub const DELETION_HELD: &str = "DeletionHeld";
@@ -58,6 +60,11 @@ pub mod reason {
     pub const NODE_NOT_FIT: &str = "NodeNotFit";
     /// The table was removed, as asked by `spec.teardown`.
     pub const TORN_DOWN: &str = "TornDown";
+    /// Intact: nobody else has changed the tables lately.
+    pub const INTACT: &str = "Intact";
+    /// Intact is False: somebody else changed the agent's tables. What was changed is repaired, unless Programmed says
+    /// otherwise.
+    pub const CHANGED_BY_OTHERS: &str = "ChangedByOthers";
     /// Ready: the agent works.
     pub const READY: &str = "Ready";
     /// Ready is False: the agent has no policy for its node yet.

@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// What happens to pods that no policy object tells of yet.
     #[arg(long, env = "SELVAGE_UNKNOWN_PODS", value_enum, default_value_t = UnknownPods::Closed)]
     pub unknown_pods: UnknownPods,
+    /// Who may change the agent's tables beside the agent.
+    #[arg(long, env = "SELVAGE_TABLE_OWNERSHIP", value_enum, default_value_t = TableOwnership::Owned)]
+    pub table_ownership: TableOwnership,
     /// Count what rules let pass, too. Rules that drop or log always count.
     #[arg(long, env = "SELVAGE_COUNT_ALLOWED")]
     pub count_allowed: bool,
@@ -66,6 +69,15 @@ pub enum UnknownPods {
     Closed,
     /// Everything passes until the pod's policy stands.
     Open,
+}
+
+/// Who may change the agent's tables beside the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableOwnership {
+    /// Nobody, where the kernel can see to that (Linux 6.9 and later); elsewhere as `plain`.
+    Owned,
+    /// Whoever may change nftables at all. What others change is seen and repaired.
+    Plain,
 }
 
 /// How log lines look.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use selvage_nftables::netlink;
+use selvage_nftables::netlink::{self, Ownership};
 use selvage_nftables::render::{Settings, UnknownPods};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -48,7 +48,11 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let config = kube::Config::infer().await?;
     let client = kube::Client::try_from(config).map_err(Box::new)?;
     let listener = admin::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
-    let kernel = Netlink::open(&netlink::Settings::default())?;
+    let ownership = match args.table_ownership {
+        args::TableOwnership::Owned => Ownership::Owned,
+        args::TableOwnership::Plain => Ownership::Plain,
+    };
+    let kernel = Netlink::open(&netlink::Settings { ownership, ..netlink::Settings::default() })?;
     let (changes, changes_seen) = mpsc::channel(16);
     kernel.subscribe(changes)?;
 

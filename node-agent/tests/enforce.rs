@@ -218,6 +218,9 @@ async fn a_change_by_somebody_else_is_repaired_within_a_second() {
     after(1_000).await;
     assert_eq!(bench.table(), Some(wanted(&policy, &[PEERS])));
     assert_eq!(bench.metric("selvage_agent_repairs_total"), 1);
+    let told = || bench.report.borrow().disturbed.as_ref().map(|disturbance| disturbance.message.clone());
+    let message = told().expect("the change is told");
+    assert!(message.starts_with("changed by nft (7), ") && message.ends_with("chain to_pod"), "{message}");
     bench.state(|s| s.fake.table = None);
     bench.changes.send(Change::Unknown).await.unwrap();
     after(1_000).await;
@@ -228,6 +231,9 @@ async fn a_change_by_somebody_else_is_repaired_within_a_second() {
         after(20).await;
     }
     assert!(bench.state(|s| s.reads) - reads < 8, "a storm of notices is not a storm of reads");
+    assert!(told().is_some_and(|message| message.ends_with("the table is gone")), "{:?}", told());
+    after(700_000).await;
+    assert_eq!(told(), None, "what was done long ago");
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,10 @@ pub struct Enforcer<K> {
     placement: Placement,
     /// Whose connections the kernel may hold, as the table records it.
     recorded: BTreeMap<IpAddr, Owner>,
+    /// Who changed the tables since they were read last, where the kernel said so.
+    disturbers: BTreeSet<String>,
+    /// The tables were read at least once since the start.
+    looked: bool,
     /// The table was committed at least once since the start.
     applied: bool,
     /// When the table must be read again.
@@ -120,6 +124,8 @@ impl<K: Kernel> Enforcer<K> {
             tables: Tables::default(),
             placement: Placement::default(),
             recorded: BTreeMap::new(),
+            disturbers: BTreeSet::new(),
+            looked: false,
             applied: false,
             verify_at: now + VERIFY,
             verified_at: now,
@@ -144,6 +150,9 @@ impl<K: Kernel> Enforcer<K> {
                 changed = links.changed() => changed.is_ok(),
                 Some(change) = changes.recv() => {
                     tracing::warn!(?change, "somebody else changed the table");
+                    if let Change::Foreign { by } = change {
+                        self.disturbers.extend(by);
+                    }
                     let soon = (Instant::now() + GATHER).max(self.verified_at + VERIFY_PAUSE);
                     self.verify_at = self.verify_at.min(soon);
                     true
@@ -189,6 +198,7 @@ impl<K: Kernel> Enforcer<K> {
         self.outputs.report.send_modify(|report| {
             report.update(&policy, &groups, outcome, problem, self.revision);
             report.addresses = links.pod_network_addresses(&self.pod_interfaces);
+            report.calm_down();
             self.outputs.metrics.sizes(&report.sizes);
         });
         let Some(pause) = pause else {
@@ -331,13 +341,30 @@ impl<K: Kernel> Enforcer<K> {
             return Ok(());
         }
         // What is heard up to now is in what is read.
-        while self.inputs.changes.try_recv().is_ok() {}
+        while let Ok(change) = self.inputs.changes.try_recv() {
+            if let Change::Foreign { by } = change {
+                self.disturbers.extend(by);
+            }
+        }
+        let mut differences = Vec::new();
         for family in Tables::FAMILIES {
             let read = self.call(move |kernel| kernel.read(family)).await?;
-            if let Some(difference) = self.tables.of(family).learn(read)? {
+            let table = self.tables.of(family);
+            let difference = table.learn(read)?.or_else(|| table.stranger().filter(|_| !self.looked));
+            if let Some(difference) = difference {
                 tracing::warn!(?family, difference, "a table is not what was committed; repairing it");
                 self.outputs.metrics.repair();
+                let family = match family {
+                    TableFamily::Inet => "inet",
+                    TableFamily::Bridge => "bridge",
+                };
+                differences.push(format!("{family} selvage: {difference}"));
             }
+        }
+        self.looked = true;
+        let by = std::mem::take(&mut self.disturbers);
+        if !differences.is_empty() {
+            self.outputs.report.send_modify(|report| report.disturbed(&differences.join("; "), &by));
         }
         self.verified_at = Instant::now();
         self.verify_at = self.verified_at + VERIFY;

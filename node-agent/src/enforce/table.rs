@@ -124,6 +124,12 @@ impl Standing {
         }
     }
 
+    /// What is wrong with a table that is found at the start, where no agent left it so.
+    pub(super) fn stranger(&self) -> Option<String> {
+        matches!(self, Self::Replaceable(_))
+            .then(|| "a table that no agent left so stood in its place".to_owned())
+    }
+
     /// Which pod each of the node's addresses belongs to, as the table says.
     pub(super) fn owners(&self) -> BTreeMap<IpAddr, Owner> {
         match self {

@@ -5,11 +5,13 @@ mod status;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use selvage_crds::conditions::reason;
 use selvage_crds::node_policy::NotProgrammed;
 use selvage_nftables::render::Problem;
+use tokio::time::Instant;
 
 use crate::enforce::decide::Accepted;
 use crate::enforce::kernel::KernelError;
@@ -19,6 +21,9 @@ use crate::watch::policy::PolicyView;
 
 pub use status::status;
 pub use writer::{StatusOf, Target, write};
+
+/// How long a change by somebody else is told.
+const TOLD: Duration = Duration::from_secs(600);
 
 /// What the enforcing loop did in one round.
 #[derive(Debug)]
@@ -59,6 +64,17 @@ pub struct Report {
     pub not_programmed: Vec<NotProgrammed>,
     /// The node's own addresses in the pod network.
     pub addresses: Vec<String>,
+    /// What somebody else did to the tables last, for a while.
+    pub disturbed: Option<Disturbance>,
+}
+
+/// What somebody else did to the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disturbance {
+    /// What differed, who did it where the kernel said so, and when it was repaired.
+    pub message: String,
+    /// When it was seen, for how long it is told.
+    pub seen: Instant,
 }
 
 /// A condition before it is one.
@@ -137,6 +153,27 @@ impl Report {
             }
         };
         self.remember(failure);
+    }
+
+    /// Somebody else changed the tables.
+    pub fn disturbed(&mut self, what: &str, by: &BTreeSet<String>) {
+        let by = by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let by = if by.is_empty() { by } else { format!(" by {by}") };
+        let message = format!("changed{by}, and repaired at {:.0}: {what}", Timestamp::now());
+        self.disturbed = Some(Disturbance { message, seen: Instant::now() });
+    }
+
+    /// What was done long ago is not told any more.
+    pub fn calm_down(&mut self) {
+        self.disturbed.take_if(|disturbance| disturbance.seen.elapsed() >= TOLD);
+    }
+
+    /// Whether nobody else has changed the tables lately.
+    fn intact(&self) -> Verdict {
+        match &self.disturbed {
+            None => Verdict::yes(reason::INTACT, "nobody else has changed the tables lately"),
+            Some(Disturbance { message, .. }) => Verdict::no(reason::CHANGED_BY_OTHERS, message),
+        }
     }
 
     /// An unreadable first NodePolicy: nothing stands, and that must not be silent.

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use selvage_crds::NodePolicyStatus;
 use selvage_crds::codec::FORMAT;
-use selvage_crds::conditions::{self, PROGRAMMED, READY, Wanted};
+use selvage_crds::conditions::{self, INTACT, PROGRAMMED, READY, Wanted};
 use selvage_crds::node_policy::{Counts, LastError, MAX_NOT_PROGRAMMED};
 
 use super::{Report, Verdict};
@@ -15,7 +15,8 @@ const MAX_ERROR: usize = 4096;
 /// status does.
 pub fn status(report: &Report, before: &[Condition], now: &Time) -> NodePolicyStatus {
     let mut list = before.to_vec();
-    for (kind, verdict) in [(PROGRAMMED, &report.programmed), (READY, &report.ready)] {
+    let intact = report.intact();
+    for (kind, verdict) in [(INTACT, &intact), (PROGRAMMED, &report.programmed), (READY, &report.ready)] {
         conditions::set(&mut list, &wanted(kind, verdict, report.generation), now);
     }
     let total = report.not_programmed.len();

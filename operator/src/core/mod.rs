@@ -237,7 +237,9 @@ impl Core {
                 self.planner.node_seen(&name, seen.as_deref(), now);
                 let (published, report) =
                     seen.map(|seen| (seen.published(), seen.status)).unwrap_or_default();
-                self.board.reported(&name, published, report, now);
+                for alarm in self.board.reported(&name, published, report, now) {
+                    self.tell_of_node(&name, alarm);
+                }
             }
             Update::Slice(name, seen) => match SliceId::parse(&name) {
                 Some(id) => self.planner.slice_seen(id, seen, now),

@@ -1,6 +1,7 @@
 //! Writes under way, and what became of them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -96,6 +97,19 @@ impl Core {
             }
         }
         self.refused = refused;
+    }
+
+    /// Tells of what an agent reports. A standby leaves that to the leader, which sees the same.
+    pub(super) fn tell_of_node(&mut self, name: &Arc<str>, news: status::News) {
+        if !self.inputs.fence.holds() {
+            return;
+        }
+        let (reporter, name) = (self.reporter.clone(), name.clone());
+        self.statuses += 1;
+        self.writes.spawn(async move {
+            reporter.reported(&name, &news).await;
+            Done::Told
+        });
     }
 
     fn gauges(&self) {

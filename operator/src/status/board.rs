@@ -11,7 +11,8 @@ use selvage_policy::engine::Engine;
 use selvage_policy::model::Key;
 
 use super::about::About;
-use super::ledger::{Ledger, StatusWrite};
+use super::alarms::alarms;
+use super::ledger::{Ledger, News, StatusWrite};
 use super::node::{Node, Published, Standing};
 use super::policies::Policy;
 use super::progress::Progress;
@@ -146,21 +147,23 @@ impl Board {
         }
     }
 
-    /// A node's NodePolicy stands so, with what its agent reports.
+    /// A node's NodePolicy stands so, with what its agent reports. Returns what is new of it that somebody must act on.
     pub fn reported(
         &mut self,
         name: &Arc<str>,
         published: Option<Published>,
         report: Option<NodePolicyStatus>,
         now: Instant,
-    ) {
+    ) -> Vec<News> {
         let agents = &self.agents;
         let node = self.nodes.entry(name.clone()).or_insert_with(|| fresh(agents, name, now));
+        let alarms = alarms(node.report(), report.as_ref());
         if node.reported(published, report) {
             let policies: Vec<_> = node.policies().cloned().collect();
             self.touch_policies(&policies);
             self.touch_progress();
         }
+        alarms
     }
 
     /// An agent's pod, by name; None where it is gone.

@@ -4,6 +4,7 @@
 //! sends, and tells of what somebody must act on by an Event.
 
 mod about;
+mod alarms;
 mod board;
 mod judge;
 mod ledger;

@@ -160,6 +160,11 @@ impl Node {
         news || published || reached
     }
 
+    /// What its agent reported last.
+    pub fn report(&self) -> Option<&NodePolicyStatus> {
+        self.report.as_ref()
+    }
+
     /// Whether an agent of it is ready; whether that is news.
     pub fn agent(&mut self, ready: bool, now: Instant) -> bool {
         let news = self.away.is_none() != ready;

@@ -1,5 +1,7 @@
 //! Sends statuses and Events, under the lease.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -180,18 +182,27 @@ impl Writer {
     /// Tells by an Event that an object is not published.
     pub async fn refused(&self, item: &Item, refusal: &Refusal) {
         let event = warning(refusal.reason.to_owned(), "Publish", &refusal.message);
+        self.send(&event, &self.reference(item)).await;
+    }
+
+    /// Tells by an Event what a node's agent reports.
+    pub async fn reported(&self, node: &Arc<str>, news: &News) {
+        let event = warning(news.reason.clone(), "Enforce", &news.message);
+        self.send(&event, &self.reference(&Item::Node(node.clone()))).await;
+    }
+
+    fn reference(&self, item: &Item) -> ObjectReference {
         let (kind, name) = match item {
             Item::Node(name) => (NodePolicy::kind(&()), name.to_string()),
             Item::Slice(id) => (AddressGroup::kind(&()), id.to_string()),
         };
-        let reference = ObjectReference {
+        ObjectReference {
             api_version: Some(NodePolicy::api_version(&()).into()),
             kind: Some(kind.into()),
             namespace: Some(self.namespace.clone()),
             name: Some(name),
             ..ObjectReference::default()
-        };
-        self.send(&event, &reference).await;
+        }
     }
 
     /// Events are a courtesy: one that can't be sent is only logged.

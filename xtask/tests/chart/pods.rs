@@ -27,6 +27,7 @@ const MANY: &[&str] = &[
     "agent.cniResultsDir=/var/lib/other/results",
     "agent.unknownPods=open",
     "agent.countAllowed=true",
+    "agent.tableOwnership=plain",
     "agent.maxUnavailable=1",
     "agent.resources.limits.memory=1Gi",
     "agent.podAnnotations.note=one",

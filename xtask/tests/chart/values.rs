@@ -9,6 +9,7 @@ use crate::render::{ROOT, try_render};
 
 #[rstest]
 #[case("agent.unknownPods=ajar", "at '/agent/unknownPods': value must be one of 'closed', 'open'")]
+#[case("agent.tableOwnership=mine", "at '/agent/tableOwnership': value must be one of 'owned', 'plain'")]
 #[case("agent.countAllowed=yes", "at '/agent/countAllowed': got string, want boolean")]
 #[case("agent.privileged=true", "at '/agent': additional properties 'privileged' not allowed")]
 #[case("nonsense=1", "additional properties 'nonsense' not allowed")]
