@@ -136,7 +136,7 @@ impl Witness {
     /// can't pass for another reason is not lost.
     ///
     /// # Errors
-    /// Those of `work`, and where a flow ended by itself.
+    /// Those of `work`, and where one of these flows ended by itself.
     pub fn watch(
         &self,
         name: &str,
@@ -160,10 +160,9 @@ impl Witness {
         println!("  {tally}");
         done.with_context(|| name.to_owned())?;
         settled?;
-        if let Some(ended) =
-            self.threads.iter().zip(self.logs.iter()).find(|(thread, _)| thread.is_finished())
-        {
-            bail!("{name}: the sender of {} ended", ended.1.flow);
+        let mut senders = self.threads.iter().zip(self.logs.iter()).filter(|(_, log)| judged(&log.flow));
+        if let Some((_, log)) = senders.find(|(thread, _)| thread.is_finished()) {
+            bail!("{name}: the sender of {} ended", log.flow);
         }
         Ok(tally)
     }
