@@ -15,7 +15,10 @@ mod process;
 mod progress;
 pub mod setup;
 
-pub use bed::{Backend, Bed, ComponentState, MachineState, POD_NETWORKS, SERVICE_NETWORKS, Spec, down, up};
+pub use bed::{
+    Backend, Bed, ComponentState, MachineState, POD_NETWORKS, SERVICE_NETWORKS, Spec, beds_that_fit, down,
+    raise as raise_limits, up,
+};
 pub use cluster::{Cluster, Node};
 pub use command::{Output, interrupt, output, run, run_here, run_with_input, wait_for};
 pub use error::{Error, Result};

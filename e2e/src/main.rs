@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use selvage_e2e::{
-    Backend, Bed, Cluster, Progress, Spec, cache, down, interrupt, machine, run_here, setup, up,
+    Backend, Bed, Cluster, Progress, Spec, cache, down, interrupt, machine, raise_limits, run_here, setup, up,
 };
 
 /// A real Kubernetes with real flannel in network namespaces of this machine.
@@ -135,6 +135,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<ExitCode> {
     let name = cli.name.as_str();
     match cli.command {
         Command::Setup => {
+            raise_limits(&Progress::default())?;
             end_well_on_signals()?;
             let tools = setup::tools(&Progress::default())?;
             println!("{}\n{}", tools.kubernetes.display(), tools.helm.display());

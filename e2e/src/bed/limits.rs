@@ -1,22 +1,49 @@
-//! What of the host runs out first when there are several beds.
+//! What of the host runs out first when there are several beds: inotify instances.
 
 use std::fs;
 use std::path::Path;
 
 use crate::error::{At, Error, Result};
+use crate::progress::Progress;
 
-/// A kernel-wide limit for each user, which the bed does not change: it would outlive the bed.
+/// A kernel-wide limit for each user. A bed does not change it: that would outlive the bed; `selvage-bed setup` does.
 const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
 /// What the control plane and a node open, an agent and a margin included; 11 and 9 were seen.
 const CONTROL_PLANE: usize = 12;
 const NODE: usize = 11;
+/// What `setup` sets: enough for ten beds.
+const WANTED: usize = 512;
+
+/// Raises the limit where it is low. Where it can't be raised, fewer beds are up at once.
+pub fn raise(progress: &Progress) -> Result<()> {
+    if limit()? >= WANTED {
+        return Ok(());
+    }
+    match fs::write(LIMIT, WANTED.to_string()) {
+        Ok(()) => progress.step(format_args!("fs.inotify.max_user_instances is {WANTED} now")),
+        Err(error) => progress.step(format_args!("{LIMIT} can't be written: {error}")),
+    }
+    Ok(())
+}
+
+/// How many more beds of so many nodes can be up at once, with room for `spare` more.
+pub fn beds_that_fit(nodes: u8, spare: usize) -> Result<usize> {
+    let free = limit()?.saturating_sub(in_use(Path::new("/proc")));
+    Ok((free / needed(nodes)).saturating_sub(spare))
+}
+
+fn needed(nodes: u8) -> usize {
+    CONTROL_PLANE + NODE * usize::from(nodes)
+}
+
+fn limit() -> Result<usize> {
+    let text = fs::read_to_string(LIMIT).at(LIMIT)?;
+    text.trim().parse().map_err(|_| Error::other(format!("{LIMIT}: {text:?}")))
+}
 
 /// Checks that a bed of so many nodes gets the inotify instances that it needs: the kubelet ends without them.
 pub(super) fn check(nodes: u8) -> Result<()> {
-    let text = fs::read_to_string(LIMIT).at(LIMIT)?;
-    let limit: usize = text.trim().parse().map_err(|_| Error::other(format!("{LIMIT}: {text:?}")))?;
-    let used = in_use(Path::new("/proc"));
-    let needed = CONTROL_PLANE + NODE * usize::from(nodes);
+    let (limit, used, needed) = (limit()?, in_use(Path::new("/proc")), needed(nodes));
     if used + needed <= limit {
         return Ok(());
     }

@@ -25,6 +25,7 @@ use machine::Machine;
 
 pub use down::down;
 pub use layout::{Backend, POD_NETWORKS, SERVICE_NETWORKS, Spec};
+pub use limits::{beds_that_fit, raise};
 pub use protocol::ComponentState;
 pub use up::up;
 

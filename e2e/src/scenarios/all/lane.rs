@@ -9,10 +9,13 @@ use std::time::Instant;
 use anyhow::Context;
 use selvage_e2e::{Backend, Cluster, Progress, Spec, cache, down, up};
 
+use crate::control;
 use crate::faults;
 use crate::product::{self, Images, NAMESPACE};
 use crate::{Outcome, Scenario};
 
+/// How many nodes each bed has.
+pub const NODES: u8 = 3;
 /// Lines of each log that a failure shows.
 const TAIL: &str = "--tail=40";
 
@@ -31,7 +34,7 @@ pub struct Lane {
 
 /// On VXLAN everything; on host-gw what depends on the way that packets take. The longest comes first, and `rights` last
 /// on a bed that has seen every kind of object come and go.
-pub const LANES: [Lane; 3] = [
+pub const LANES: [Lane; 4] = [
     Lane {
         name: "vxlan-1",
         backend: Backend::Vxlan,
@@ -46,6 +49,12 @@ pub const LANES: [Lane; 3] = [
     },
     Lane {
         name: "vxlan-2",
+        backend: Backend::Vxlan,
+        beside_upstream: &[],
+        alone: &[Scenario::FaultsControl(control::Choice::ALL)],
+    },
+    Lane {
+        name: "vxlan-3",
         backend: Backend::Vxlan,
         beside_upstream: &[
             Scenario::Walkthrough,
@@ -92,7 +101,7 @@ impl Lane {
         let progress = Progress::default();
         progress.step(format_args!("a bed with {}", self.backend.flannel_name()));
         let start = Instant::now();
-        up(&Spec { name: self.bed(), nodes: 3, backend: self.backend }, &progress)?;
+        up(&Spec { name: self.bed(), nodes: NODES, backend: self.backend }, &progress)?;
         let cluster = Cluster::of_bed(&self.bed())?;
         let installed = product::install(&cluster, images, &progress);
         let install = Outcome::of(self.name, "up and install", start, installed);

@@ -17,15 +17,14 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use selvage_e2e::{Backend, wait_for};
+use selvage_e2e::{Backend, beds_that_fit, wait_for};
 
 use crate::Outcome;
 use crate::product::Images;
 use lane::{LANES, Lane};
 
-/// How many lanes run side by side. Linux' default of inotify instances allows three beds, and the tests of the bed itself
-/// bring one up beside these.
-const AT_ONCE: usize = 2;
+/// How many lanes run side by side at most: what two cores and 8 GiB of memory can bear beside compilers.
+const AT_ONCE: usize = 3;
 
 /// Which lanes are run.
 #[derive(Debug, Args)]
@@ -77,8 +76,10 @@ pub fn run(choice: &Choice, images: &Images) -> anyhow::Result<ExitCode> {
         }
         Ok(outcomes)
     };
+    // The tests of the bed itself bring one up beside these.
+    let at_once = beds_that_fit(lane::NODES, 1)?.clamp(1, AT_ONCE);
     let ended: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join()).collect()
     });
     let mut outcomes = Vec::new();

@@ -37,6 +37,11 @@ pub struct Choice {
     long: bool,
 }
 
+impl Choice {
+    /// Every case, for as long as it takes to notice what is wrong.
+    pub const ALL: Self = Self { case: None, long: false };
+}
+
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Case {
