@@ -155,7 +155,7 @@ impl Witness {
             }
         });
         thread::sleep(IN_FLIGHT);
-        let mut tally = self.tally(name, judged, begin, end);
+        let mut tally = self.tally(name, &judged, begin, end);
         tally.sent_again = self.sent_again()?.saturating_sub(again);
         println!("  {tally}");
         done.with_context(|| name.to_owned())?;
