@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use selvage_policy::compiled::{
     Action, AddressTerm, End, Endpoint, EndpointKey, Family, GroupId, GroupKind, Masquerade, Member,
     NamedPort, NodePolicy, Policy, PolicyKey, PolicyKind, PortMatch, PortRange, Profile, ProfileId, Rule,
-    Service, TierStep,
+    Service, Shared, TierStep,
 };
 
 use crate::address_group::Slice;
@@ -120,6 +120,12 @@ impl<T: Feed + ?Sized> Feed for &T {
 }
 
 impl<T: Feed + ?Sized> Feed for Arc<T> {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        (**self).feed(hasher);
+    }
+}
+
+impl<T: Feed> Feed for Shared<T> {
     fn feed(&self, hasher: &mut blake3::Hasher) {
         (**self).feed(hasher);
     }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use crate::shared::Shared;
+
 /// Everything that one node needs to know, except the members of the address groups.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodePolicy {
@@ -20,11 +22,11 @@ pub struct NodePolicy {
     /// listed is closed.
     pub endpoints: BTreeMap<EndpointKey, Endpoint>,
     /// Profiles that [`Endpoint::profile`] refers to.
-    pub profiles: BTreeMap<ProfileId, Profile>,
+    pub profiles: BTreeMap<ProfileId, Shared<Profile>>,
     /// Policies that [`TierStep::policies`] refers to.
-    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    pub policies: Shared<BTreeMap<PolicyKey, Arc<Policy>>>,
     /// Every group that the rules name, directly or in ports.
-    pub groups: BTreeSet<GroupId>,
+    pub groups: Shared<BTreeSet<GroupId>>,
     /// What this node masquerades; None where it masquerades nothing.
     pub masquerade: Option<Masquerade>,
 }

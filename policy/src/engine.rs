@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::compiled::{EndpointKey, GroupId, GroupKind, Member, NodePolicy, PolicyKey, Profile, ProfileId};
+use crate::compiled::{
+    EndpointKey, GroupId, GroupKind, Member, NodePolicy, PolicyKey, Profile, ProfileId, Shared,
+};
 pub use crate::delta::{Delta, GroupDelta};
 use crate::hash::HashMap;
 use crate::index::addresses::Addresses;
@@ -108,7 +110,7 @@ pub struct EndpointState {
     /// Which profile judges it.
     pub profile_id: ProfileId,
     /// That profile.
-    pub profile: Arc<Profile>,
+    pub profile: Shared<Profile>,
     /// Addresses that it owns.
     pub addresses: Vec<IpAddr>,
 }

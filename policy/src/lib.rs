@@ -15,5 +15,6 @@ mod index;
 pub mod model;
 pub mod oracle;
 pub mod selector;
+mod shared;
 pub mod slices;
 pub mod tier;

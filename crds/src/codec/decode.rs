@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvage_policy::compiled::{self, PolicyKey};
+use selvage_policy::compiled::{self, PolicyKey, Shared};
 
 use super::{CodecError, Problem, each, text};
 use crate::address_group::{AddressGroupSpec, Slice};
@@ -18,8 +18,8 @@ pub(super) fn node_policy(node: &str, spec: &NodePolicySpec) -> Result<compiled:
         node: node.into(),
         endpoints: map("endpoints", each("endpoints", &spec.endpoints, endpoint)?)?,
         profiles: map("profiles", each("profiles", &spec.profiles, |content| profile(content, &keys))?)?,
-        policies: map("policies", policies)?,
-        groups: set("groups", groups)?,
+        policies: map("policies", policies)?.into(),
+        groups: set("groups", groups)?.into(),
         masquerade: spec.masquerade.as_ref().map(masquerade).transpose()?,
     })
 }
@@ -58,7 +58,7 @@ fn endpoint(endpoint: &Endpoint) -> Result<(compiled::EndpointKey, compiled::End
 fn profile(
     profile: &Profile,
     keys: &[PolicyKey],
-) -> Result<(compiled::ProfileId, compiled::Profile), CodecError> {
+) -> Result<(compiled::ProfileId, Shared<compiled::Profile>), CodecError> {
     let id = text::profile(&profile.id).map_err(|problem| problem.at("id"))?;
     let step = |step: &TierStep| tier_step(step, keys);
     let content = compiled::Profile {
@@ -66,7 +66,7 @@ fn profile(
         egress: each("egress", &profile.egress, step)?,
         named_ports: map("namedPorts", each("namedPorts", &profile.named_ports, named_ports)?)?,
     };
-    Ok((id, content))
+    Ok((id, content.into()))
 }
 
 fn tier_step(step: &TierStep, keys: &[PolicyKey]) -> Result<compiled::TierStep, CodecError> {

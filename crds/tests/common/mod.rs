@@ -32,9 +32,9 @@ pub fn node_policy() -> impl Strategy<Value = NodePolicy> {
             node: node.clone(),
             masquerade,
             endpoints,
-            profiles: ids.iter().copied().zip(profiles).collect(),
+            profiles: ids.iter().copied().zip(profiles.into_iter().map(Shared::from)).collect(),
             policies: keys.iter().cloned().zip(policies).collect(),
-            groups: groups.clone(),
+            groups: groups.clone().into(),
         })
     })
 }
@@ -133,8 +133,8 @@ pub fn everything() -> NodePolicy {
             (pod("web-1"), endpoint("uid-web-1", 7, &["10.244.1.2", "fd00:10:244:1::2"])),
             (pod("web-2"), endpoint("uid-web-2", 8, &[])),
         ]),
-        profiles: BTreeMap::from([(ProfileId(7), profile), (ProfileId(8), Profile::default())]),
-        policies: BTreeMap::from([(a, Arc::new(first)), (b, Arc::new(second))]),
+        profiles: [(ProfileId(7), profile.into()), (ProfileId(8), Shared::default())].into(),
+        policies: [(a, Arc::new(first)), (b, Arc::new(second))].into(),
         groups: [group(1), group(2)].into(),
         masquerade: Some(Masquerade {
             from: vec![net("10.244.0.0/16")],

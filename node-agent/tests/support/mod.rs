@@ -306,7 +306,7 @@ pub fn node_policy(pods: &[(&str, &str, &str)], groups: &[GroupId]) -> NodePolic
         masquerade: None,
         node: "node-1".into(),
         endpoints: pods.iter().map(|(name, uid, address)| (pod(name), endpoint(uid, address))).collect(),
-        profiles: [(ProfileId(1), profile)].into(),
+        profiles: [(ProfileId(1), profile.into())].into(),
         policies: [(key, Arc::new(policy))].into(),
         groups: groups.iter().copied().collect(),
     }

@@ -7,7 +7,9 @@ use super::groups::Sign;
 use super::{Delta, Engine, Node};
 use crate::compile::nets::merge;
 use crate::compile::profile::profile;
-use crate::compiled::{self, EndpointKey, Masquerade, NamedPort, NodePolicy, ProfileId};
+use crate::compiled::{
+    self, EndpointKey, GroupId, Masquerade, NamedPort, NodePolicy, PolicyKey, Profile, ProfileId, Shared,
+};
 use crate::hash::HashMap;
 use crate::index::slab::Id;
 use crate::index::{Endpoint, Set};
@@ -16,16 +18,26 @@ use crate::model::Pool;
 /// Profiles that one flush found already, by the sets through which policies select and by named ports.
 type Judged = HashMap<Vec<Id<Set>>, Vec<(BTreeMap<NamedPort, BTreeSet<u16>>, ProfileId)>>;
 
+/// What one flush found already that nodes with these profiles need.
+type Found = HashMap<Vec<ProfileId>, Needed>;
+
+/// What profiles need of the cluster.
+#[derive(Clone)]
+struct Needed {
+    policies: Shared<BTreeMap<PolicyKey, Arc<compiled::Policy>>>,
+    groups: Shared<BTreeSet<GroupId>>,
+}
+
 impl Engine {
     /// Everything that the changes since the last flush made different.
     pub fn flush(&mut self) -> Delta {
         let mut delta = Delta::default();
-        let mut judged = Judged::default();
+        let (mut judged, mut found) = (Judged::default(), Found::default());
         for id in std::mem::take(&mut self.dirty.endpoints) {
             self.judge(id, &mut judged);
         }
         for id in std::mem::take(&mut self.dirty.nodes) {
-            self.rebuild(id, &mut delta);
+            self.rebuild(id, &mut found, &mut delta);
         }
         delta.sets = self.take_dirty_sets();
         self.groups.flush(&mut self.index, &mut self.lists, &mut delta);
@@ -66,12 +78,12 @@ impl Engine {
     }
 
     /// Builds a node's policy anew, and says so where it is another.
-    fn rebuild(&mut self, id: Id<Node>, delta: &mut Delta) {
+    fn rebuild(&mut self, id: Id<Node>, found: &mut Found, delta: &mut Delta) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.dirty = false;
         let Some(node) = self.nodes.get(id) else { return };
         let needed = node.present || !node.endpoints.is_empty();
-        let after = needed.then(|| self.node_policy(node));
+        let after = needed.then(|| self.node_policy(node, found));
         if node.published.as_deref() == after.as_ref() {
             if !needed {
                 self.forget(id);
@@ -79,14 +91,16 @@ impl Engine {
             return;
         }
         let name = node.name.clone();
-        let (none, before) = (BTreeSet::new(), node.published.clone());
+        let (none, before) = (Shared::default(), node.published.clone());
         let old = before.as_deref().map_or(&none, |policy| &policy.groups);
         let new = after.as_ref().map_or(&none, |policy| &policy.groups);
-        for group in old.difference(new) {
-            self.groups.span(*group, id, &name, Sign::Minus);
-        }
-        for group in new.difference(old) {
-            self.groups.span(*group, id, &name, Sign::Plus);
+        if old != new {
+            for group in old.difference(new) {
+                self.groups.span(*group, id, &name, Sign::Minus);
+            }
+            for group in new.difference(old) {
+                self.groups.span(*group, id, &name, Sign::Plus);
+            }
         }
         match after {
             Some(policy) => {
@@ -109,20 +123,35 @@ impl Engine {
         }
     }
 
-    fn node_policy(&self, node: &Node) -> NodePolicy {
-        let mut profiles = BTreeMap::new();
+    fn node_policy(&self, node: &Node, found: &mut Found) -> NodePolicy {
+        let mut profiles: BTreeMap<ProfileId, Shared<Profile>> = BTreeMap::new();
         let mut endpoints = Vec::with_capacity(node.endpoints.len());
         for id in &node.endpoints {
             let Some(endpoint) = self.index.endpoints.get(*id) else { continue };
             let Some(namespace) = self.index.namespaces.get(endpoint.namespace) else { continue };
             let Some(profile) = endpoint.profile else { continue };
             if let Some(content) = self.profiles.get(profile) {
-                profiles.entry(profile).or_insert_with(|| compiled::Profile::clone(content));
+                profiles.entry(profile).or_insert_with(|| content.clone());
             }
             let key = EndpointKey { namespace: namespace.name.clone(), name: endpoint.name.clone() };
             let addresses = endpoint.owned.iter().copied().collect();
             endpoints.push((key, compiled::Endpoint { uid: endpoint.uid.clone(), profile, addresses }));
         }
+        let ids = profiles.keys().copied().collect();
+        let published = node.published.as_deref();
+        let Needed { policies, groups } =
+            found.entry(ids).or_insert_with(|| self.needed(&profiles, published)).clone();
+        let endpoints = endpoints.into_iter().collect();
+        let masquerade = self.masquerade(&node.name);
+        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups, masquerade }
+    }
+
+    /// What profiles need: what a node has already, where that is the same, so that many have it once.
+    fn needed(
+        &self,
+        profiles: &BTreeMap<ProfileId, Shared<Profile>>,
+        published: Option<&NodePolicy>,
+    ) -> Needed {
         let mut policies = BTreeMap::new();
         for profile in profiles.values() {
             for key in profile.ingress.iter().chain(&profile.egress).flat_map(|step| &step.policies) {
@@ -135,9 +164,13 @@ impl Engine {
             }
         }
         let groups = policies.values().flat_map(|policy| policy.groups()).collect();
-        let endpoints = endpoints.into_iter().collect();
-        let masquerade = self.masquerade(&node.name);
-        NodePolicy { node: node.name.clone(), endpoints, profiles, policies, groups, masquerade }
+        let needed = Needed { policies: policies.into(), groups };
+        match published {
+            Some(known) if known.policies == needed.policies && known.groups == needed.groups => {
+                Needed { policies: known.policies.clone(), groups: known.groups.clone() }
+            }
+            _ => needed,
+        }
     }
 
     /// What leaves all pools from one whose nodes this is of.

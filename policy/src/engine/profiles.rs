@@ -1,13 +1,11 @@
 //! Profiles, once each, as long as an endpoint has them.
 
-use std::sync::Arc;
-
 use crate::compile::profile::profile_id;
-use crate::compiled::{Profile, ProfileId};
+use crate::compiled::{Profile, ProfileId, Shared};
 use crate::hash::HashMap;
 
 #[derive(Debug, Default)]
-pub(crate) struct Profiles(HashMap<ProfileId, (Arc<Profile>, u32)>);
+pub(crate) struct Profiles(HashMap<ProfileId, (Shared<Profile>, u32)>);
 
 impl Profiles {
     /// An endpoint more with this profile. Its id is the first from its hash on that no other profile has: whoever may choose
@@ -17,7 +15,7 @@ impl Profiles {
         while self.0.get(&id).is_some_and(|(known, _)| **known != profile) {
             id = ProfileId(id.0.wrapping_add(1));
         }
-        self.0.entry(id).or_insert_with(|| (Arc::new(profile), 0)).1 += 1;
+        self.0.entry(id).or_insert_with(|| (profile.into(), 0)).1 += 1;
         id
     }
 
@@ -43,7 +41,7 @@ impl Profiles {
         self.0.len()
     }
 
-    pub(super) fn get(&self, id: ProfileId) -> Option<&Arc<Profile>> {
+    pub(super) fn get(&self, id: ProfileId) -> Option<&Shared<Profile>> {
         self.0.get(&id).map(|(profile, _)| profile)
     }
 }
@@ -62,7 +60,7 @@ mod tests {
     fn profiles_of_one_hash_are_two() {
         let mut profiles = Profiles::default();
         let id = profile_id(&profile("b"));
-        profiles.0.insert(id, (Arc::new(profile("a")), 1));
+        profiles.0.insert(id, (profile("a").into(), 1));
         let other = profiles.acquire(profile("b"));
         assert_ne!(other, id);
         assert_eq!(profiles.acquire(profile("b")), other);

@@ -121,9 +121,9 @@ impl World {
     }
 
     fn store(&mut self, profile: Profile) -> ProfileId {
-        let known = self.policy.profiles.iter().find(|(_, known)| **known == profile);
+        let known = self.policy.profiles.iter().find(|(_, known)| ***known == profile);
         let id = known.map_or(ProfileId(self.policy.profiles.len() as u64 + 1), |(id, _)| *id);
-        self.policy.profiles.insert(id, profile);
+        self.policy.profiles.insert(id, profile.into());
         id
     }
 }

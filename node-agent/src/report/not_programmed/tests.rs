@@ -26,7 +26,7 @@ fn node() -> NodePolicy {
     let db = Profile { ingress: steps("other"), ..Profile::default() };
     NodePolicy {
         endpoints: [endpoint("web", 1), endpoint("db", 2), endpoint("lost", 3)].into(),
-        profiles: [(ProfileId(1), web), (ProfileId(2), db)].into(),
+        profiles: [(ProfileId(1), web.into()), (ProfileId(2), db.into())].into(),
         policies: ["in", "other", "out"].map(|name| (key(name), Arc::new(Policy::default()))).into(),
         ..NodePolicy::default()
     }
