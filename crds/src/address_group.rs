@@ -1,6 +1,7 @@
 //! AddressGroup: one slice of the members of a group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -56,6 +57,30 @@ pub struct AddressGroupSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32768), inner(regex(pattern = pattern::MEMBER)))]
     pub members: Vec<String>,
+    /// Which pods the members are, of a group of pods. An agent that does not know this reads the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owners: Option<OwnersSpec>,
+}
+
+/// Which pods the members of a slice are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnersSpec {
+    /// The digest of the meaning of the slice with its owners.
+    #[schemars(regex(pattern = pattern::HEX32))]
+    pub digest: String,
+    /// Eight characters a member, in their order: a hash of the pod's uid, or `--------` where no pod has the address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(regex(pattern = pattern::OWNERS), length(max = 262144))]
+    pub members: String,
+    /// Members before, whose pods have their addresses as ever, sorted: member, `=`, hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32768), inner(regex(pattern = pattern::FORMER)))]
+    pub former: Vec<String>,
+    /// Members that came with an address that another pod had not long before, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32768), inner(regex(pattern = pattern::MEMBER)))]
+    pub heirs: Vec<String>,
 }
 
 /// A slice, decoded.
@@ -73,6 +98,44 @@ pub struct Slice {
     pub count: u32,
     /// The members in this slice.
     pub members: BTreeSet<Member>,
+    /// Which pods they are; None where the group is not one of pods, or the writer does not say.
+    pub owners: Option<Owners>,
+}
+
+/// Which pods the members of a slice are: what lets a reader tell the end of a pod from a label that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owners {
+    /// The pods of members. One that is not named here is no pod's: an address that an EndpointSlice names alone.
+    pub members: BTreeMap<Member, Owner>,
+    /// What was a member, and is none any more though the pod has its address as ever.
+    pub former: BTreeMap<Member, Owner>,
+    /// Members that came with an address that another pod had not long before.
+    pub heirs: BTreeSet<Member>,
+}
+
+/// The pod that has an address: 32 bits of a hash of its uid. Two that follow one another at an address are taken for
+/// one with a chance of one in four thousand million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(pub u32);
+
+impl Owner {
+    /// The pod with this uid.
+    pub fn of(uid: &str) -> Self {
+        let [a, b, c, d, ..] = *blake3::hash(uid.as_bytes()).as_bytes();
+        Self(u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// Reads the eight hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let owner = u32::from_str_radix(text, 16).ok().map(Self)?;
+        (owner.to_string() == text).then_some(owner)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
 }
 
 impl Slice {

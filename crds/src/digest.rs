@@ -15,16 +15,27 @@ use selvage_policy::compiled::{
     Service, Shared, TierStep,
 };
 
-use crate::address_group::Slice;
+use crate::address_group::{Owner, Owners, Slice};
 
 /// The digest of a node's policy: 32 hexadecimal digits.
 pub fn node_policy(policy: &NodePolicy) -> String {
     hex("selvage NodePolicy 1", policy, 32)
 }
 
-/// The digest of a slice: 32 hexadecimal digits.
+/// The digest of a slice without its owners, which agents of before them compute too: 32 hexadecimal digits.
 pub fn slice(slice: &Slice) -> String {
     hex("selvage AddressGroup 1", slice, 32)
+}
+
+/// The digest of a slice with its owners: 32 hexadecimal digits; None where it has none.
+pub fn owners(slice: &Slice) -> Option<String> {
+    let owners = slice.owners.as_ref()?;
+    Some(hex("selvage AddressGroup owners 1", &(slice, owners), 32))
+}
+
+/// The digest of all that a slice says.
+pub fn whole_slice(slice: &Slice) -> String {
+    owners(slice).unwrap_or_else(|| self::slice(slice))
 }
 
 /// The hash over name, uid and generation of every policy of a node: 16 hexadecimal digits. It stays when pods come
@@ -84,7 +95,21 @@ feed_struct! {
     PortMatch { negated, ranges, names }
     PortRange { first, last }
     NamedPort { protocol, name }
-    Slice { group, kind, epoch, index, count, members }
+    Owners { members, former, heirs }
+}
+
+impl Feed for Slice {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        // The owners have a digest of their own.
+        let Self { group, kind, epoch, index, count, members, owners: _ } = self;
+        (group, (kind, (epoch, (index, (count, members))))).feed(hasher);
+    }
+}
+
+impl Feed for Owner {
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        self.0.feed(hasher);
+    }
 }
 
 /// The index names the rule to people and decides nothing: without it, an operator and an agent of which one does not know

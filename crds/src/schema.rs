@@ -52,6 +52,10 @@ pub mod pattern {
     pub const NET: &str = "^[0-9a-fA-F.:]{2,45}(/[0-9]{1,3})?$";
     /// A member of an address group: address, network, or address, protocol and port.
     pub const MEMBER: &str = "^[0-9a-fA-F.:]{2,45}(/[0-9]{1,3}|,[0-9]{1,3},[0-9]{1,5})?$";
+    /// Hashes of pods' uids, or dashes.
+    pub const OWNERS: &str = "^([0-9a-f]{8}|-{8})*$";
+    /// A member and the hash of its pod's uid.
+    pub const FORMER: &str = "^[0-9a-fA-F.:]{2,45}(/[0-9]{1,3}|,[0-9]{1,3},[0-9]{1,5})?=[0-9a-f]{8}$";
     /// A port or an inclusive range of ports.
     pub const PORTS: &str = "^[0-9]{1,5}(-[0-9]{1,5})?$";
     /// An address family.

@@ -294,6 +294,16 @@ impl Policy {
     }
 }
 
+impl Member {
+    /// Its address; of a network the first.
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Net(net) => net.addr(),
+            Self::Port(address, ..) => *address,
+        }
+    }
+}
+
 impl GroupId {
     /// The 32 lower-case hexadecimal digits used in object and set names.
     pub fn parse(text: &str) -> Option<Self> {

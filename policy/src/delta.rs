@@ -1,6 +1,7 @@
 //! What one flush of the engine changed: the unit that is published.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compiled::{GroupId, GroupKind, Member, NodePolicy, PolicyKey};
@@ -20,6 +21,8 @@ pub struct Delta {
     pub groups: BTreeMap<GroupId, GroupDelta>,
     /// Groups that no node's policy names any more.
     pub removed_groups: BTreeSet<GroupId>,
+    /// Addresses that another pod has than before, none any more, or one now; true: a pod had it before.
+    pub handed_over: BTreeMap<IpAddr, bool>,
     /// Policies that came, went or changed, and those whose [`PolicyStatus`] may be another than before.
     ///
     /// [`PolicyStatus`]: crate::engine::PolicyStatus
@@ -35,12 +38,16 @@ pub struct Delta {
 pub struct GroupDelta {
     /// What its members are.
     pub kind: GroupKind,
+    /// Its members are pods: each is there because of the pod that has the address.
+    pub of_pods: bool,
     /// No node named the group before: `added` is every member and `span_added` every node.
     pub created: bool,
     /// Members that it gained, sorted.
     pub added: Vec<Member>,
     /// Members that it lost, sorted.
     pub removed: Vec<Member>,
+    /// Members that it has as before, of another pod, sorted.
+    pub renewed: Vec<Member>,
     /// Nodes whose policy names it now and did not before, sorted.
     pub span_added: Vec<Arc<str>>,
     /// Nodes whose policy does not name it any more, sorted.
@@ -54,6 +61,7 @@ impl Delta {
             && self.removed_nodes.is_empty()
             && self.groups.is_empty()
             && self.removed_groups.is_empty()
+            && self.handed_over.is_empty()
             && self.policies.is_empty()
             && self.sets.is_empty()
     }

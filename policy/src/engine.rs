@@ -51,6 +51,8 @@ pub struct Engine {
     lists: Lists,
     pools: BTreeMap<Arc<str>, Pool>,
     profiles: Profiles,
+    /// The uid of the pod that had an address at the last flush, of addresses that changed hands since.
+    handed_over: BTreeMap<IpAddr, Option<Arc<str>>>,
     dirty: Dirty,
 }
 
@@ -96,6 +98,8 @@ pub struct PolicyStatus {
 pub struct GroupState {
     /// What its members are.
     pub kind: GroupKind,
+    /// Its members are pods: each is there because of the pod that has the address.
+    pub of_pods: bool,
     /// All its members.
     pub members: BTreeSet<Member>,
     /// Nodes whose policy names it, sorted.
@@ -177,7 +181,8 @@ impl Engine {
     pub fn group(&self, id: GroupId) -> Option<GroupState> {
         let group = self.groups.get(id)?;
         let members = all_members(&self.index, group).collect();
-        Some(GroupState { kind: group.kind(), members, span: self.names(group.span()) })
+        let (kind, of_pods) = (group.kind(), group.of_pods());
+        Some(GroupState { kind, of_pods, members, span: self.names(group.span()) })
     }
 
     /// Every group in some node's span.
@@ -217,6 +222,11 @@ impl Engine {
             profile: self.profiles.get(profile_id)?.clone(),
             addresses: endpoint.owned.iter().copied().collect(),
         })
+    }
+
+    /// The uid of the pod that has an address. Includes changes that are not flushed yet.
+    pub fn owner(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.index.endpoints.get(self.addresses.owner(address)?).map(|endpoint| &endpoint.uid)
     }
 
     /// How much there is.

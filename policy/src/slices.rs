@@ -60,6 +60,11 @@ impl SlicedGroup {
         Epoch { epoch: self.epoch, count: self.count() }
     }
 
+    /// The slice of the current epoch that a member lies in, or would.
+    pub fn index_of(&self, member: &Member) -> u32 {
+        u32::try_from(slice_of(member, self.count())).unwrap_or_default()
+    }
+
     /// What a slice of the current epoch holds; None when there is no such slice.
     pub fn slice(&self, index: u32) -> Option<&BTreeSet<Member>> {
         self.slices.get(usize::try_from(index).ok()?)

@@ -8,7 +8,7 @@ use common::build::*;
 use selvage_policy::compiled::Action::Allow;
 use selvage_policy::compiled::{GroupKind, Member, NodePolicy};
 use selvage_policy::engine::{Delta, Engine};
-use selvage_policy::model::{Change, Node, Peer, PodSet};
+use selvage_policy::model::{Backends, Change, Key, Node, Peer, Pod, PodSet};
 use selvage_policy::selector::Selector;
 
 fn shop_from(peers: impl IntoIterator<Item = PodSet>) -> selvage_policy::model::Policy {
@@ -228,4 +228,62 @@ fn a_policys_status_changes_with_the_pods_it_selects() {
     let delta = cluster.apply(Change::Policy(policy_key("shop/p"), None));
     assert!(delta.policies.contains(&policy_key("shop/p")));
     assert_eq!(cluster.engine.policy(&policy_key("shop/p")), None);
+}
+
+#[test]
+fn an_address_that_goes_from_one_member_to_another_is_said_of_both() {
+    let address: std::net::IpAddr = "10.0.1.9".parse().unwrap();
+    let member = Member::Net(address.into());
+    let at = |uid: &str| model_pod(uid, "10.0.1.9");
+    let mut cluster = Cluster::small();
+    cluster.policy("shop/p", shop_from([pods_in("bank", Selector::equals("app", "teller"))]));
+    let delta = cluster.pod("bank/old", at("1"));
+    assert_eq!(delta.handed_over, [(address, false)].into());
+    let group = delta.groups.values().next().unwrap();
+    assert!(group.of_pods && group.renewed.is_empty());
+    assert_eq!(cluster.engine.owner(address).map(|uid| &**uid), Some("1"));
+
+    // Both between two flushes: no member came or went.
+    cluster.engine.apply(Change::Pod(endpoint("bank/old"), None));
+    let delta = cluster.pod("bank/new", at("2"));
+    let group = delta.groups.values().next().unwrap();
+    assert_eq!((&*group.added, &*group.removed, &*group.renewed), (&[][..], &[][..], &[member][..]));
+    assert_eq!(delta.handed_over, [(address, true)].into());
+    assert_eq!(cluster.engine.owner(address).map(|uid| &**uid), Some("2"));
+
+    // The same pod, out of the group and in again: nothing happened.
+    let relabelled = Pod { labels: labels(&[("a", "b")]), ..at("2") };
+    cluster.engine.apply(Change::Pod(endpoint("bank/new"), Some(relabelled)));
+    assert!(cluster.pod("bank/new", at("2")).is_empty());
+
+    let delta = cluster.finish("bank/new");
+    assert_eq!(delta.groups.values().next().unwrap().removed, [member]);
+    assert_eq!(delta.handed_over, [(address, true)].into());
+    assert_eq!(cluster.engine.owner(address), None);
+}
+
+#[test]
+fn backends_are_another_pods_too() {
+    let mut cluster = Cluster::small();
+    let member = Member::Net("10.0.1.9/32".parse().unwrap());
+    cluster.pod("bank/old", model_pod("1", "10.0.1.9"));
+    let key = |name: &str| Key { namespace: "bank".into(), name: name.into() };
+    let backends = Backends {
+        service: "db".into(),
+        addresses: addresses(&["10.0.1.9"]),
+        ports: Default::default(),
+        whole: Default::default(),
+    };
+    cluster.apply(Change::Backends(key("db-1"), Some(backends)));
+    let to = rule(Allow).to([Peer::Backends(key("db"))]);
+    let delta = cluster.policy("shop/p", policy(pods_in("shop", Selector::All)).egress([to]));
+    let group = delta.groups.values().find(|group| group.added.contains(&member)).unwrap();
+    assert!(group.of_pods);
+    let delta = cluster.finish("bank/old");
+    let renewed: Vec<_> = delta.groups.values().flat_map(|group| &group.renewed).collect();
+    assert_eq!(renewed, [&member], "it is listed, and no pod's");
+}
+
+fn model_pod(uid: &str, address: &str) -> Pod {
+    Pod { uid: uid.into(), ..pod("node-1", &[address], &[("app", "teller")]) }
 }

@@ -13,7 +13,7 @@ use selvage_policy::compiled::{
 };
 
 use super::{CodecError, Problem, each};
-use crate::address_group::Slice;
+use crate::address_group::{Owners, Slice};
 
 /// Protocols whose headers have ports: TCP, UDP, SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
@@ -37,13 +37,37 @@ pub(super) fn slice(slice: &Slice) -> Result<(), CodecError> {
     if slice.index >= slice.count {
         return Err(Problem::Meaningless("must be below count").at("index"));
     }
-    each("members", &slice.members, |member| match (slice.kind, member) {
+    each("members", &slice.members, |member| self::member(slice.kind, member))?;
+    match &slice.owners {
+        Some(owners) => self::owners(slice, owners).map_err(|error| error.within("owners")),
+        None => Ok(()),
+    }
+}
+
+fn member(kind: GroupKind, member: &Member) -> Result<(), Problem> {
+    match (kind, member) {
         (GroupKind::Addresses, Member::Net(net)) => masked(net),
         (GroupKind::Ports, Member::Port(address, ..)) => canonical(address),
         (GroupKind::Addresses, Member::Port(..)) => {
             Err(Problem::Meaningless("is a port in a group of addresses"))
         }
         (GroupKind::Ports, Member::Net(_)) => Err(Problem::Meaningless("is an address in a group of ports")),
+    }
+}
+
+fn owners(slice: &Slice, owners: &Owners) -> Result<(), CodecError> {
+    let stranger = Problem::Meaningless("is no member");
+    each("members", owners.members.keys(), |member| match slice.members.contains(member) {
+        true => Ok(()),
+        false => Err(stranger.clone()),
+    })?;
+    each("former", owners.former.keys(), |former| match slice.members.contains(former) {
+        true => Err(Problem::Meaningless("is a member")),
+        false => member(slice.kind, former),
+    })?;
+    each("heirs", &owners.heirs, |heir| match slice.members.contains(heir) {
+        true => Ok(()),
+        false => Err(stranger.clone()),
     })?;
     Ok(())
 }

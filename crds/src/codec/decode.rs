@@ -6,7 +6,7 @@ use std::sync::Arc;
 use selvage_policy::compiled::{self, PolicyKey, Shared};
 
 use super::{CodecError, Problem, each, text};
-use crate::address_group::{AddressGroupSpec, Slice};
+use crate::address_group::{AddressGroupSpec, Owners, OwnersSpec, Slice};
 use crate::node_policy::{Endpoint, Masquerade, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
 use crate::rules::{AddressTerm, PortMatch, PortName, Rule, Service};
 
@@ -32,13 +32,24 @@ fn masquerade(wanted: &Masquerade) -> Result<compiled::Masquerade, CodecError> {
 }
 
 pub(super) fn slice(spec: &AddressGroupSpec) -> Result<Slice, CodecError> {
+    let members = set("members", each("members", &spec.members, |member| text::member(member))?)?;
+    let owners = spec.owners.as_ref().map(|wanted| owners(&members, wanted)).transpose();
     Ok(Slice {
         group: text::group(&spec.group).map_err(|problem| problem.at("group"))?,
         kind: text::group_kind(&spec.kind).map_err(|problem| problem.at("kind"))?,
         epoch: spec.epoch,
         index: spec.index,
         count: spec.count,
-        members: set("members", each("members", &spec.members, |member| text::member(member))?)?,
+        owners: owners.map_err(|error| error.within("owners"))?,
+        members,
+    })
+}
+
+fn owners(members: &BTreeSet<compiled::Member>, spec: &OwnersSpec) -> Result<Owners, CodecError> {
+    Ok(Owners {
+        members: text::owners(members, &spec.members).map_err(|problem| problem.at("members"))?,
+        former: map("former", each("former", &spec.former, |former| text::former(former))?)?,
+        heirs: set("heirs", each("heirs", &spec.heirs, |member| text::member(member))?)?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use selvage_policy::compiled::{self, PolicyKey};
 
 use super::{CodecError, FORMAT, Problem, each, text};
-use crate::address_group::{AddressGroupSpec, Slice};
+use crate::address_group::{AddressGroupSpec, Owners, OwnersSpec, Slice};
 use crate::node_policy::{Endpoint, Masquerade, NamedPort, NodePolicySpec, Policy, Profile, TierStep};
 use crate::rules::{AddressTerm, GroupMatch, Icmp, PortMatch, PortName, Protocol, Rule, Service};
 use crate::{Basis, digest};
@@ -44,6 +44,22 @@ pub(super) fn slice(slice: &Slice, basis: Basis) -> AddressGroupSpec {
         index: slice.index,
         count: slice.count,
         members: slice.members.iter().map(text::print_member).collect(),
+        owners: slice
+            .owners
+            .as_ref()
+            .zip(digest::owners(slice))
+            .map(|(known, digest)| owners(slice, known, digest)),
+    }
+}
+
+fn owners(slice: &Slice, owners: &Owners, digest: String) -> OwnersSpec {
+    let of =
+        |member| owners.members.get(member).map_or_else(|| text::NO_OWNER.to_owned(), ToString::to_string);
+    OwnersSpec {
+        digest,
+        members: slice.members.iter().map(of).collect(),
+        former: owners.former.iter().map(|(member, owner)| text::print_former(member, *owner)).collect(),
+        heirs: owners.heirs.iter().map(text::print_member).collect(),
     }
 }
 

@@ -130,6 +130,9 @@ pub fn decode_slice(spec: &AddressGroupSpec) -> Result<Slice, CodecError> {
         let slice = decode::slice(spec)?;
         check::slice(&slice)?;
         same("digest", &spec.digest, digest::slice(&slice))?;
+        if let Some((published, computed)) = spec.owners.as_ref().zip(digest::owners(&slice)) {
+            same("digest", &published.digest, computed).map_err(|error| error.within("owners"))?;
+        }
         Ok(slice)
     };
     decoded().map_err(|error: CodecError| error.within("spec"))

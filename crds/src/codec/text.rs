@@ -1,5 +1,6 @@
 //! The text forms of single values, both ways.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,6 +9,7 @@ use selvage_policy::compiled::{
 };
 
 use super::Problem;
+use crate::address_group::Owner;
 
 pub(super) fn print_action(action: Action) -> &'static str {
     match action {
@@ -116,6 +118,38 @@ pub(super) fn member(text: &str) -> Result<Member, Problem> {
         },
         _ => Err(malformed("a member", text)),
     }
+}
+
+/// Where no pod has a member's address.
+pub(super) const NO_OWNER: &str = "--------";
+
+/// The pods of members, in the members' order.
+pub(super) fn owners(members: &BTreeSet<Member>, text: &str) -> Result<BTreeMap<Member, Owner>, Problem> {
+    let wrong = || Problem::Meaningless("must be eight hexadecimal digits or dashes for each member");
+    let width = NO_OWNER.len();
+    if !text.is_ascii() || text.len() != members.len() * width {
+        return Err(wrong());
+    }
+    let mut owners = BTreeMap::new();
+    for (member, start) in members.iter().zip((0..).step_by(width)) {
+        match text.get(start..start + width) {
+            Some(NO_OWNER) => {}
+            digits => {
+                owners.insert(*member, digits.and_then(Owner::parse).ok_or_else(wrong)?);
+            }
+        }
+    }
+    Ok(owners)
+}
+
+pub(super) fn print_former(member: &Member, owner: Owner) -> String {
+    format!("{}={owner}", print_member(member))
+}
+
+pub(super) fn former(text: &str) -> Result<(Member, Owner), Problem> {
+    let owner = text.split_once('=').and_then(|(member, owner)| Some((member, Owner::parse(owner)?)));
+    let (member, owner) = owner.ok_or_else(|| malformed("a member and the hash of its pod", text))?;
+    Ok((self::member(member)?, owner))
 }
 
 /// A number in decimal digits alone: Rust's own parser takes a sign too.

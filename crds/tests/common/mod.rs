@@ -3,7 +3,7 @@
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use selvage_crds::address_group::Slice;
+use selvage_crds::address_group::{Owner, Owners, Slice};
 use selvage_policy::compiled::*;
 
 /// Any node policy in canonical form.
@@ -48,16 +48,32 @@ pub fn slice() -> impl Strategy<Value = Slice> {
         addresses.prop_map(|members| (GroupKind::Addresses, members)),
         ports.prop_map(|members| (GroupKind::Ports, members)),
     ];
-    (any::<u128>(), any::<u32>(), 0u32..1000, 1u32..1000, members).prop_map(
-        |(group, epoch, index, more, (kind, members))| Slice {
-            group: GroupId(group),
-            kind,
-            epoch,
-            index,
-            count: index + more,
-            members,
+    (any::<u128>(), any::<u32>(), 0u32..1000, 1u32..1000, members, option::of(vec(any::<u32>(), 6))).prop_map(
+        |(group, epoch, index, more, (kind, mut members), hashes)| {
+            let owners = hashes.map(|hashes| owners(&mut members, &hashes));
+            let (group, count) = (GroupId(group), index + more);
+            Slice { group, kind, epoch, index, count, members, owners }
         },
     )
+}
+
+/// Owners of some members; others are none any more.
+fn owners(members: &mut BTreeSet<Member>, hashes: &[u32]) -> Owners {
+    let mut owners = Owners::default();
+    for (member, hash) in std::mem::take(members).into_iter().zip(hashes) {
+        if hash % 4 == 0 {
+            owners.former.insert(member, Owner(*hash));
+            continue;
+        }
+        members.insert(member);
+        if hash % 4 > 1 {
+            owners.members.insert(member, Owner(*hash));
+        }
+        if hash % 4 > 2 {
+            owners.heirs.insert(member);
+        }
+    }
+    owners
 }
 
 /// A policy that uses every field and every kind of value.
@@ -145,23 +161,30 @@ pub fn everything() -> NodePolicy {
 
 /// A slice of each kind.
 pub fn slices() -> [Slice; 2] {
-    let slice = |kind, members: [Member; 2]| Slice {
+    let slice = |kind, members: [Member; 2], former| Slice {
         group: GroupId(1),
         kind,
         epoch: 4,
         index: 1,
         count: 3,
         members: members.into(),
+        owners: Some(Owners {
+            members: [(members[0], Owner(0xab))].into(),
+            former: [(former, Owner(0xcd))].into(),
+            heirs: [members[0]].into(),
+        }),
     };
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     [
         slice(
             GroupKind::Addresses,
             [Member::Net(address("10.244.1.2").into()), Member::Net("fd00::/64".parse().expect("a network"))],
+            Member::Net(address("10.244.1.3").into()),
         ),
         slice(
             GroupKind::Ports,
             [Member::Port(address("10.244.1.2"), 6, 80), Member::Port(address("fd00::2"), 17, 53)],
+            Member::Port(address("10.244.1.3"), 6, 80),
         ),
     ]
 }

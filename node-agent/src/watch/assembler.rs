@@ -130,7 +130,7 @@ impl Assembler {
     /// Where the slice makes no sense; then what it said before still holds.
     pub fn apply(&mut self, slice: Slice) -> Result<bool, SliceError> {
         self.listed(Place::from(&slice));
-        let Slice { group, kind, epoch, index, count, members } = slice;
+        let Slice { group, kind, epoch, index, count, members, owners: _ } = slice;
         if index >= count {
             return Err(SliceError::Place { index, count });
         }

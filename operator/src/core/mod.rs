@@ -286,7 +286,7 @@ impl Core {
         self.board.touch_policies(&delta.policies);
         delta.sets.iter().for_each(|key| self.board.touch(About::Set(key.clone())));
         self.touch_tiers_of(&delta.policies);
-        self.planner.changed(&delta, now);
+        self.planner.changed(&delta, &self.engine, now);
         self.metrics.compile_seconds.observe(now.elapsed().as_secs_f64());
     }
 

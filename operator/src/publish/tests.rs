@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
+use selvage_crds::address_group::Owner;
 use selvage_crds::bucket::Bucket;
 use selvage_crds::codec::SIZE_LIMIT;
 use selvage_crds::conditions::reason;
@@ -15,13 +16,20 @@ use selvage_policy::selector::Selector;
 use super::*;
 use crate::watch::Place;
 
+mod owners;
+
 /// An engine, a planner, and an API server that says yes to everything.
 struct World {
     engine: Engine,
     planner: Planner,
     now: Instant,
     version: u64,
+    /// The newest slices of the newest cut.
+    slices: std::collections::BTreeMap<String, AddressGroup>,
 }
+
+/// Address number 0.
+const BASE: u32 = 0x0a00_0000;
 
 impl World {
     fn new() -> Self {
@@ -30,7 +38,13 @@ impl World {
             engine.apply(Change::Node(node.into(), Some(model::Node::default())));
         }
         engine.apply(Change::Namespace("a".into(), Some(model::Namespace::default())));
-        Self { engine, planner: Planner::new("s".into()), now: Instant::now(), version: 0 }
+        Self {
+            engine,
+            planner: Planner::new("s".into()),
+            now: Instant::now(),
+            version: 0,
+            slices: Default::default(),
+        }
     }
 
     fn leading() -> Self {
@@ -41,15 +55,10 @@ impl World {
     }
 
     fn pod(&mut self, name: &str, node: &str, number: u32, there: bool) {
-        let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
         let pod = model::Pod {
             uid: name.into(),
-            created: 0,
-            node: node.into(),
             labels: [("app".into(), name.split('-').next().unwrap().into())].into(),
-            service_account: "default".into(),
-            addresses: [address.into()].into(),
-            named_ports: Default::default(),
+            ..pod_at(node, number)
         };
         let key = EndpointKey { namespace: "a".into(), name: name.into() };
         self.engine.apply(Change::Pod(key, there.then_some(pod)));
@@ -85,7 +94,7 @@ impl World {
     /// Compiles, and writes all there is to write: what was done, as `+`, `=` or `-` with the object.
     fn write(&mut self) -> Vec<String> {
         let delta = self.engine.flush();
-        self.planner.changed(&delta, self.now);
+        self.planner.changed(&delta, &self.engine, self.now);
         self.planner.retire(self.now);
         let mut done = Vec::new();
         while let Some((write, _)) = self.planner.next(&self.engine, &Basis::new(), self.now) {
@@ -97,6 +106,11 @@ impl World {
                     ('-', false)
                 }
             };
+            if let Write::Slice(id, Action::Create(object) | Action::Replace(object)) = &write {
+                self.slices
+                    .retain(|name, _| SliceId::parse(name).is_some_and(|known| known.epoch == id.epoch));
+                self.slices.insert(id.to_string(), (**object).clone());
+            }
             let item = write.item();
             done.push(match &item {
                 Item::Node(name) => format!("{sign}{name}"),
@@ -111,6 +125,19 @@ impl World {
     fn later(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
         self.write()
+    }
+}
+
+/// A pod with that address.
+fn pod_at(node: &str, number: u32) -> model::Pod {
+    model::Pod {
+        uid: "".into(),
+        created: 0,
+        node: node.into(),
+        labels: Default::default(),
+        service_account: "default".into(),
+        addresses: [std::net::Ipv4Addr::from(BASE + number).into()].into(),
+        named_ports: Default::default(),
     }
 }
 

@@ -1,14 +1,18 @@
 //! What is kept of the objects that the operator and the agents write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, ObjectMeta};
+use selvage_crds::address_group::{Owner, Owners};
 use selvage_crds::bucket::{Bucket, GROUP_LABEL};
 use selvage_crds::node_policy::{NodePolicySpec, NodePolicyStatus};
-use selvage_crds::{AddressGroup, Basis, IPPool, IPPoolSpec, NetworkPolicyStatus, NodePolicy, Tier, codec};
+use selvage_crds::{
+    AddressGroup, Basis, IPPool, IPPoolSpec, NetworkPolicyStatus, NodePolicy, Tier, codec, digest,
+};
+use selvage_policy::compiled::Member;
 use selvage_policy::model;
 
 use crate::api::{MANAGED_BY, OPERATOR};
@@ -63,12 +67,23 @@ pub struct SeenSlice {
     pub labelled: bool,
     /// Buckets that it carries the labels of.
     pub buckets: BTreeSet<Bucket>,
-    /// The digest of its content; None where the content can't be read.
+    /// The digest of its content, its owners included; None where the content can't be read.
     pub digest: Option<String>,
+    /// The pods that it tells of, until a leader has looked at them.
+    pub pods: Option<Box<SeenPods>>,
     /// `spec.count`; 0 where the content can't be read.
     pub count: u32,
     /// `spec.basis`.
     pub basis: Basis,
+}
+
+/// The pods that an AddressGroup tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPods {
+    /// Members and former members with their pods, sorted.
+    pub owners: Box<[(Member, Owner)]>,
+    /// Members that came with an address that another pod had before.
+    pub heirs: BTreeSet<Member>,
 }
 
 /// What is said of an object.
@@ -183,14 +198,15 @@ impl SeenSlice {
     pub fn of(object: DeserializeGuard<AddressGroup>) -> Self {
         match object.0 {
             Ok(object) => {
-                let readable = codec::decode_slice(&object.spec).is_ok();
+                let slice = codec::decode_slice(&object.spec).ok();
                 Self {
                     place: Place::of(&object.metadata),
                     labelled: label(&object.metadata, GROUP_LABEL) == Some(object.spec.group.as_str())
                         && label(&object.metadata, MANAGED_BY) == Some(OPERATOR),
                     buckets: buckets(&object.metadata),
-                    digest: readable.then(|| object.spec.digest.clone()),
-                    count: if readable { object.spec.count } else { 0 },
+                    digest: slice.as_ref().map(digest::whole_slice),
+                    count: slice.as_ref().map_or(0, |slice| slice.count),
+                    pods: slice.and_then(|slice| slice.owners).map(|owners| Box::new(SeenPods::of(owners))),
                     basis: object.spec.basis,
                 }
             }
@@ -199,10 +215,19 @@ impl SeenSlice {
                 labelled: false,
                 buckets: buckets(&invalid.metadata),
                 digest: None,
+                pods: None,
                 count: 0,
                 basis: Basis::new(),
             },
         }
+    }
+}
+
+impl SeenPods {
+    fn of(owners: Owners) -> Self {
+        let Owners { members, former, heirs } = owners;
+        let all: BTreeMap<Member, Owner> = members.into_iter().chain(former).collect();
+        Self { owners: all.into_iter().collect(), heirs }
     }
 }
 

@@ -40,6 +40,9 @@ impl Engine {
             self.rebuild(id, &mut found, &mut delta);
         }
         delta.sets = self.take_dirty_sets();
+        let handed_over = std::mem::take(&mut self.handed_over).into_iter();
+        let another = handed_over.filter(|(address, before)| self.owner(*address) != before.as_ref());
+        delta.handed_over = another.map(|(address, before)| (address, before.is_some())).collect();
         self.groups.flush(&mut self.index, &mut self.lists, &mut delta);
         self.mark_policies_of_changed_sets();
         delta.policies = std::mem::take(&mut self.dirty.policies).into_iter().collect();

@@ -1,5 +1,6 @@
 //! Address groups: who names them, where they are needed, and what changed in them since the last flush.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +25,9 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     ids: HashMap<GroupId, Id<Group>>,
     /// Changes since the last flush, of groups that were in a span then.
-    pending: HashMap<Id<Group>, HashMap<Member, i32>>,
+    pending: HashMap<Id<Group>, HashMap<Member, Noted>>,
+    /// Members of groups of backends by their addresses: another pod may have one of those.
+    backends: HashMap<IpAddr, BTreeSet<(Id<Group>, Member)>>,
     /// Groups whose span changed since the last flush.
     spans: BTreeMap<Id<Group>, SpanChange>,
     /// Groups that lost their last policy since the last flush.
@@ -85,6 +88,15 @@ pub(super) enum Part {
     Ports,
     /// The addresses of those that have every port of this protocol.
     Whole(u8),
+}
+
+/// What became of a member since the last flush.
+#[derive(Debug)]
+struct Noted {
+    /// It was one.
+    was: bool,
+    /// How often it came, less how often it went.
+    count: i32,
 }
 
 #[derive(Debug, Default)]
@@ -170,19 +182,34 @@ impl Groups {
         if *count == 0 {
             listed.counts.remove(&member);
         }
-        if flipped && group.published {
+        let published = group.published;
+        let of_pods = group.of_pods();
+        if flipped && of_pods {
+            self.file(id, member, sign);
+        }
+        if flipped && published {
             self.note(id, member, sign);
+        }
+    }
+
+    /// Files a member of a group of backends under its address, or takes it out.
+    fn file(&mut self, id: Id<Group>, member: Member, sign: Sign) {
+        let filed = self.backends.entry(member.address()).or_default();
+        match sign {
+            Sign::Plus => filed.insert((id, member)),
+            Sign::Minus => filed.remove(&(id, member)),
+        };
+        if filed.is_empty() {
+            self.backends.remove(&member.address());
         }
     }
 
     /// A change of a published group's members.
     fn note(&mut self, id: Id<Group>, member: Member, sign: Sign) {
         let changes = self.pending.entry(id).or_default();
-        let count = changes.entry(member).or_default();
-        *count += if sign == Sign::Plus { 1 } else { -1 };
-        if *count == 0 {
-            changes.remove(&member);
-        }
+        // One that went and came is kept: it may be another pod's now.
+        let noted = changes.entry(member).or_insert(Noted { was: sign == Sign::Minus, count: 0 });
+        noted.count += if sign == Sign::Plus { 1 } else { -1 };
     }
 
     pub(super) fn by_id(&self, id: Id<Group>) -> Option<&Group> {
@@ -241,6 +268,12 @@ impl Groups {
     /// Moves what changed into the delta, and forgets groups that nothing needs.
     pub(super) fn flush(&mut self, index: &mut Index, lists: &mut Lists, delta: &mut Delta) {
         let mut pending = std::mem::take(&mut self.pending);
+        for (id, member) in
+            delta.handed_over.keys().filter_map(|address| self.backends.get(address)).flatten()
+        {
+            let noted = pending.entry(*id).or_default().entry(*member);
+            noted.or_insert(Noted { was: true, count: 0 });
+        }
         let mut spans = std::mem::take(&mut self.spans);
         let touched: BTreeSet<_> = pending.keys().chain(spans.keys()).copied().collect();
         for id in touched {
@@ -250,7 +283,8 @@ impl Groups {
             let mut span = spans.remove(&id).unwrap_or_default();
             span.added.sort_unstable();
             span.removed.sort_unstable();
-            let (mut added, mut removed) = (Vec::new(), Vec::new());
+            let of_pods = group.of_pods();
+            let (mut added, mut removed, mut renewed) = (Vec::new(), Vec::new(), Vec::new());
             match (was, group.published) {
                 (false, false) => continue,
                 (true, false) => {
@@ -259,21 +293,29 @@ impl Groups {
                 }
                 (false, true) => added.extend(all_members(index, group)),
                 (true, true) => {
-                    for (member, count) in changes {
-                        if count > 0 { &mut added } else { &mut removed }.push(member);
+                    let another = |member: &Member| delta.handed_over.contains_key(&member.address());
+                    for (member, Noted { was, count }) in changes {
+                        match count.cmp(&0) {
+                            Ordering::Greater => added.push(member),
+                            Ordering::Less => removed.push(member),
+                            Ordering::Equal if was && of_pods && another(&member) => renewed.push(member),
+                            Ordering::Equal => {}
+                        }
                     }
                 }
             }
             added.sort_unstable();
             removed.sort_unstable();
-            if added.is_empty() && removed.is_empty() && span.added.is_empty() && span.removed.is_empty() {
+            renewed.sort_unstable();
+            let same = [&added, &removed, &renewed].into_iter().all(Vec::is_empty);
+            if same && span.added.is_empty() && span.removed.is_empty() {
                 continue;
             }
             let (kind, created) = (group.kind, !was);
             let (span_added, span_removed) = (span.added, span.removed);
-            delta
-                .groups
-                .insert(group.id, GroupDelta { kind, created, added, removed, span_added, span_removed });
+            let change =
+                GroupDelta { kind, of_pods, created, added, removed, renewed, span_added, span_removed };
+            delta.groups.insert(group.id, change);
         }
         for id in std::mem::take(&mut self.unused) {
             if self.groups.get(id).is_some_and(|group| group.users == 0 && group.span.is_empty()) {
@@ -292,7 +334,12 @@ impl Groups {
                 }
                 index.release_set(*set);
             }
-            Source::Listed(listed) => lists.forget(id, listed),
+            Source::Listed(listed) => {
+                lists.forget(id, listed);
+                if matches!(listed.of, ListedOf::Backends(..)) {
+                    listed.counts.keys().for_each(|member| self.file(id, *member, Sign::Minus));
+                }
+            }
         }
     }
 
@@ -318,6 +365,14 @@ impl Group {
 
     pub(crate) fn kind(&self) -> GroupKind {
         self.kind
+    }
+
+    /// Its members are there because of the pods that have their addresses.
+    pub(crate) fn of_pods(&self) -> bool {
+        match &self.source {
+            Source::Pods(..) => true,
+            Source::Listed(listed) => matches!(listed.of, ListedOf::Backends(..)),
+        }
     }
 
     pub(crate) fn span(&self) -> impl Iterator<Item = Id<Node>> {

@@ -165,6 +165,8 @@ impl Engine {
 
     fn hand_over(&mut self, handover: Option<Handover>) {
         let Some(Handover { address, from, to }) = handover else { return };
+        let uid = |id| self.index.endpoints.get(id).map(|endpoint| endpoint.uid.clone());
+        self.handed_over.entry(address).or_insert_with(|| from.and_then(uid));
         if let Some(from) = from
             && let Some(endpoint) = self.index.endpoints.get_mut(from)
         {

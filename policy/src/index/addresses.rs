@@ -62,6 +62,11 @@ impl Addresses {
         handover
     }
 
+    /// The pod that has an address.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<Id<Endpoint>> {
+        self.owners.get(&address).copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.owners.len()
     }

@@ -18,16 +18,21 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     pub kind: GroupKind,
+    pub of_pods: bool,
     pub members: BTreeSet<Member>,
     pub span: BTreeSet<Arc<str>>,
+    /// The pod behind each member, as a reader knows it that looks at what changed alone.
+    pub owners: BTreeMap<Member, Option<Arc<str>>>,
 }
 
 impl Snapshot {
     pub fn of(engine: &Engine) -> Self {
         let group = |id| {
             let state = engine.group(id).unwrap();
-            let group =
-                Group { kind: state.kind, members: state.members, span: state.span.into_iter().collect() };
+            let owner = |member: &Member| (*member, owner(engine, state.of_pods, member));
+            let owners = state.members.iter().map(owner).collect();
+            let (kind, of_pods, members) = (state.kind, state.of_pods, state.members);
+            let group = Group { kind, of_pods, members, span: state.span.into_iter().collect(), owners };
             (id, group)
         };
         let (policies, sets) = (engine.policies().into_iter(), engine.sets().into_iter());
@@ -53,12 +58,15 @@ impl Snapshot {
             assert_eq!(change.created, !self.groups.contains_key(&id), "{id}");
             let group = self.groups.entry(id).or_insert_with(|| Group {
                 kind: change.kind,
+                of_pods: change.of_pods,
                 members: BTreeSet::new(),
                 span: BTreeSet::new(),
+                owners: BTreeMap::new(),
             });
-            let changes = change.added.len() + change.removed.len() + change.span_added.len();
+            let members = change.added.len() + change.removed.len() + change.renewed.len();
+            let changes = members + change.span_added.len();
             assert!(changes + change.span_removed.len() > 0, "{id} did not change");
-            for list in [&change.added, &change.removed] {
+            for list in [&change.added, &change.removed, &change.renewed] {
                 assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
             }
             for list in [&change.span_added, &change.span_removed] {
@@ -66,6 +74,14 @@ impl Snapshot {
             }
             change.removed.iter().for_each(|member| assert!(group.members.remove(member), "{member:?}"));
             change.added.iter().for_each(|member| assert!(group.members.insert(*member), "{member:?}"));
+            for member in &change.removed {
+                group.owners.remove(member);
+            }
+            for member in change.added.iter().chain(&change.renewed) {
+                let after = owner(engine, group.of_pods, member);
+                let before = group.owners.insert(*member, after.clone());
+                assert!(!change.renewed.contains(member) || before.unwrap() != after, "{member:?}");
+            }
             change.span_removed.iter().for_each(|node| assert!(group.span.remove(node), "{node}"));
             change.span_added.iter().for_each(|node| assert!(group.span.insert(node.clone()), "{node}"));
         }
@@ -106,4 +122,9 @@ impl Snapshot {
         let known: BTreeMap<_, _> = self.groups.iter().map(|(id, group)| (*id, group.span.clone())).collect();
         assert_eq!(spans, known);
     }
+}
+
+/// The pod behind a member of a group of pods.
+fn owner(engine: &Engine, of_pods: bool, member: &Member) -> Option<Arc<str>> {
+    engine.owner(member.address()).filter(|_| of_pods).cloned()
 }

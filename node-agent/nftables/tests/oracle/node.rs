@@ -31,7 +31,7 @@ fn group(engine: &Engine, id: GroupId) -> BTreeSet<selvage_policy::compiled::Mem
     let count = cut.epoch().count;
     let slices = (0..count).map(|index| {
         let members = cut.slice(index).unwrap().clone();
-        let slice = Slice { group: id, kind: state.kind, epoch: 1, index, count, members };
+        let slice = Slice { group: id, kind: state.kind, epoch: 1, index, count, members, owners: None };
         let spec: AddressGroupSpec = over_the_wire(&encode_slice(&slice, Default::default()).unwrap());
         decode_slice(&spec).unwrap().members
     });

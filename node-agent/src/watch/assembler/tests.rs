@@ -12,7 +12,7 @@ fn net(n: u8) -> Member {
 
 fn slice(epoch: u32, index: u32, count: u32, members: &[u8]) -> Slice {
     let members = members.iter().map(|n| net(*n)).collect();
-    Slice { group: G, kind: GroupKind::Addresses, epoch, index, count, members }
+    Slice { group: G, kind: GroupKind::Addresses, epoch, index, count, members, owners: None }
 }
 
 fn members(assembler: &Assembler) -> Option<Vec<Member>> {

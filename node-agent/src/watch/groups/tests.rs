@@ -11,7 +11,7 @@ const G: GroupId = GroupId(7);
 
 fn slice(epoch: u32, index: u32, count: u32, address: &str) -> AddressGroup {
     let members = [Member::Net(address.parse().unwrap())].into();
-    let slice = Slice { group: G, kind: GroupKind::Addresses, epoch, index, count, members };
+    let slice = Slice { group: G, kind: GroupKind::Addresses, epoch, index, count, members, owners: None };
     AddressGroup::new(&slice.object_name(), encode_slice(&slice, Default::default()).unwrap())
 }
 

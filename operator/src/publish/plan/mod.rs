@@ -1,5 +1,6 @@
 //! What to write next, given what should stand and what does.
 
+mod hands;
 mod publication;
 mod render;
 mod teardown;
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use selvage_crds::Basis;
 use selvage_crds::conditions::reason;
-use selvage_policy::compiled::GroupId;
-use selvage_policy::engine::{Delta, Engine, GroupDelta};
+use selvage_policy::compiled::{GroupId, Member};
+use selvage_policy::engine::{Delta, Engine, GroupDelta, GroupState};
+use selvage_policy::slices::SliceChange;
 
+use self::hands::Hands;
 use self::teardown::Teardown;
 use super::group::Group;
 use super::rounds::{Phase, Rounds};
@@ -76,6 +79,8 @@ pub struct Planner {
     slices: BTreeMap<SliceId, SeenSlice>,
     /// The groups that some node names; none while this is no leader.
     groups: BTreeMap<GroupId, Group>,
+    /// Which groups have former members, and which addresses another pod had.
+    hands: Hands,
     /// Slices that no reader should need any more, and when they go.
     retired: BTreeMap<SliceId, Instant>,
     rounds: Rounds,
@@ -106,6 +111,7 @@ impl Planner {
             nodes: BTreeMap::new(),
             slices: BTreeMap::new(),
             groups: BTreeMap::new(),
+            hands: Hands::default(),
             retired: BTreeMap::new(),
             rounds: Rounds::default(),
             troubles: BTreeMap::new(),
@@ -123,11 +129,12 @@ impl Planner {
         self.leading = true;
         for id in engine.groups() {
             let Some(state) = engine.group(id) else { continue };
-            self.establish(id, state.kind, state.members, &state.span, now);
+            self.establish(id, state, engine, now);
         }
         for id in self.slices.keys().filter(|id| !self.groups.contains_key(&id.group)) {
             self.retired.insert(*id, now + FORGET_AFTER);
         }
+        self.slices.values_mut().for_each(|seen| seen.pods = None);
         for policy in engine.nodes() {
             self.rounds.add(Item::Node(policy.node.clone()), Phase::Nodes, now);
         }
@@ -141,16 +148,23 @@ impl Planner {
     }
 
     /// What the engine changed. Without leadership nothing is kept of it: [`Planner::lead`] asks the engine.
-    pub fn changed(&mut self, delta: &Delta, now: Instant) {
+    pub fn changed(&mut self, delta: &Delta, engine: &Engine, now: Instant) {
         if !self.leading {
             return;
         }
+        self.hands.take(&delta.handed_over, engine, now);
         for (id, change) in &delta.groups {
-            self.group_changed(*id, change, now);
+            self.group_changed(*id, change, delta, engine, now);
+        }
+        for (address, group) in self.hands.ended(&delta.handed_over) {
+            if let Some(change) = self.groups.get_mut(&group).map(|group| group.handed_over(address)) {
+                self.cut(group, change, &[], now);
+            }
         }
         for id in &delta.removed_groups {
             if let Some(group) = self.groups.remove(id) {
                 self.refused.retain(|item, _| !matches!(item, Item::Slice(slice) if slice.group == *id));
+                self.hands.forget(*id, &group);
                 self.retired.extend(group.slices().map(|slice| (slice, now + FORGET_AFTER)));
             }
         }
@@ -162,23 +176,46 @@ impl Planner {
         }
     }
 
-    fn group_changed(&mut self, id: GroupId, change: &GroupDelta, now: Instant) {
+    fn group_changed(
+        &mut self,
+        id: GroupId,
+        change: &GroupDelta,
+        delta: &Delta,
+        engine: &Engine,
+        now: Instant,
+    ) {
         let Some(group) = self.groups.get_mut(&id) else {
-            self.establish(id, change.kind, change.added.iter().copied(), &change.span_added, now);
+            let state = GroupState {
+                kind: change.kind,
+                of_pods: change.of_pods,
+                members: change.added.iter().copied().collect(),
+                span: change.span_added.clone(),
+            };
+            self.establish(id, state, engine, now);
             return;
         };
-        let slices = group.change(&change.added, &change.removed);
+        let handed_over = |member: &Member| delta.handed_over.contains_key(&member.address());
+        let came = |member: &Member| self.hands.is_heir(member.address());
+        let slices = group.change(change, handed_over, came);
         group.span_removed(&change.span_removed, now);
         let more_labels = group.span_added(&change.span_added);
-        for index in slices.changed {
-            let gains = slices.retired.is_some() || group.holds_any(index, &change.added);
-            let phase = if gains { Phase::Gains } else { Phase::Losses };
-            self.rounds.add(Item::Slice(group.slice_id(index)), phase, now);
-        }
         if more_labels {
             for slice in group.slices() {
                 self.rounds.add(Item::Slice(slice), Phase::Gains, now);
             }
+        }
+        let left = change.removed.iter().filter(|member| group.is_former(member));
+        self.hands.left(id, left.map(Member::address));
+        self.cut(id, slices, &change.added, now);
+    }
+
+    /// Slices of a group are to be written; those that hold one of `gains` before the NodePolicies.
+    fn cut(&mut self, id: GroupId, slices: SliceChange, gains: &[Member], now: Instant) {
+        let Some(group) = self.groups.get(&id) else { return };
+        for index in slices.changed {
+            let gains = slices.retired.is_some() || group.holds_any(index, gains);
+            let phase = if gains { Phase::Gains } else { Phase::Losses };
+            self.rounds.add(Item::Slice(group.slice_id(index)), phase, now);
         }
         if let Some(old) = slices.retired {
             let epoch = u32::try_from(old.epoch).unwrap_or(u32::MAX);
@@ -189,21 +226,14 @@ impl Planner {
         }
     }
 
-    fn establish(
-        &mut self,
-        id: GroupId,
-        kind: selvage_policy::compiled::GroupKind,
-        members: impl IntoIterator<Item = selvage_policy::compiled::Member>,
-        span: &[Arc<str>],
-        now: Instant,
-    ) {
-        let mut group = Group::establish(id, kind, members, &self.slices, now);
-        group.span_added(span);
+    fn establish(&mut self, id: GroupId, state: GroupState, engine: &Engine, now: Instant) {
+        let group = Group::establish(id, state, &self.slices, engine, now);
+        self.hands.left(id, group.former().map(Member::address));
         for slice in group.slices() {
             self.retired.remove(&slice);
             self.rounds.add(Item::Slice(slice), Phase::Gains, now);
         }
-        let others = self.slices.keys().filter(|slice| slice.group == id && group.slice(**slice).is_none());
+        let others = self.slices.keys().filter(|slice| slice.group == id && !group.is_of_cut(**slice));
         for slice in others {
             self.retired.entry(*slice).or_insert(now + RETIRE_AFTER);
         }
@@ -251,7 +281,10 @@ impl Planner {
     }
 
     /// An AddressGroup as a watch or an answer shows it; None where it is gone.
-    pub fn slice_seen(&mut self, id: SliceId, seen: Option<SeenSlice>, now: Instant) {
+    pub fn slice_seen(&mut self, id: SliceId, mut seen: Option<SeenSlice>, now: Instant) {
+        if let Some(seen) = seen.as_mut().filter(|_| self.leading) {
+            seen.pods = None;
+        }
         let item = Item::Slice(id);
         let in_flight = self.rounds.in_flight(&item);
         if seen.is_some() {
@@ -274,7 +307,7 @@ impl Planner {
         };
         if changed && self.leading && !in_flight {
             self.rounds.add(item, Phase::Gains, now);
-            let wanted = self.groups.get(&id.group).is_some_and(|group| group.slice(id).is_some());
+            let wanted = self.groups.get(&id.group).is_some_and(|group| group.is_of_cut(id));
             if !wanted {
                 self.retired.entry(id).or_insert(now + FORGET_AFTER);
             }
@@ -290,7 +323,7 @@ impl Planner {
             let (item, phase, since) = self.rounds.next(now)?;
             let rendered = match &item {
                 Item::Node(name) => self.render_node(name, engine, basis),
-                Item::Slice(id) => self.render_slice(*id, basis, now),
+                Item::Slice(id) => self.render_slice(*id, engine, basis, now),
             };
             match rendered {
                 Ok(Some((write, sent))) => {
@@ -400,6 +433,7 @@ impl Planner {
         if !self.leading {
             return;
         }
+        self.hands.retire(now);
         for group in self.groups.values_mut() {
             if group.retire(now) {
                 for slice in group.slices() {

@@ -57,9 +57,10 @@ impl Planner {
     }
 
     /// A slice.
-    pub(super) fn render_slice(&self, id: SliceId, basis: &Basis, now: Instant) -> Rendered {
+    pub(super) fn render_slice(&self, id: SliceId, engine: &Engine, basis: &Basis, now: Instant) -> Rendered {
         let standing = self.slices.get(&id);
-        let wanted = self.groups.get(&id.group).and_then(|group| Some((group.slice(id)?, group.buckets())));
+        let group = self.groups.get(&id.group);
+        let wanted = group.and_then(|group| Some((group.slice(id, engine)?, group.buckets())));
         let Some((slice, buckets)) = wanted else {
             let due = self.retired.get(&id).is_some_and(|at| *at <= now);
             return Ok(standing.filter(|_| due).map(|standing| {
@@ -67,7 +68,7 @@ impl Planner {
                 (Write::Slice(id, Action::Delete { uid, version }), None)
             }));
         };
-        let digest = digest::slice(&slice);
+        let digest = digest::whole_slice(&slice);
         if standing.is_some_and(|standing| {
             standing.labelled && standing.digest.as_ref() == Some(&digest) && standing.buckets == buckets
         }) {
@@ -87,6 +88,7 @@ impl Planner {
             labelled: true,
             buckets,
             digest: Some(digest),
+            pods: None,
             count: slice.count,
             basis: basis.clone(),
         };
