@@ -7,6 +7,7 @@ use selvage_e2e::wait_for;
 
 use super::{SLOW, World, signal};
 use crate::product;
+use crate::witness::Witness;
 
 const AGENT: &str = "selvage-node-agent";
 const OPERATOR: &str = "selvage-operator";
@@ -21,7 +22,7 @@ pub fn api_server(world: &World<'_>) -> anyhow::Result<()> {
     let bed = world.cluster.require_bed()?;
     let nodes = world.cluster.nodes()?;
     let case = format!("API server away for {} s, agents and operators killed meanwhile", away.as_secs());
-    world.witness.case(&case, || {
+    world.witness()?.case(&case, || {
         let start = Instant::now();
         bed.stop_api_server()?;
         let mut done = Ok(());
@@ -52,7 +53,7 @@ pub fn node(world: &World<'_>) -> anyhow::Result<()> {
     let bed = world.cluster.require_bed()?;
     let far = world.scene.far.clone();
     let mut done = Ok(());
-    let tally = world.witness.watch(
+    let tally = world.witness()?.watch(
         "a node cut off, its agent killed, policies changed meanwhile (flows on the other node)",
         |flow| !flow.across && !flow.from.ends_with("far"),
         || {
@@ -68,9 +69,13 @@ pub fn node(world: &World<'_>) -> anyhow::Result<()> {
     done?;
     tally.flawless()?;
     wait_for("what goes between the nodes", SLOW, || {
-        if world.witness.works() { Ok(()) } else { Err("a flow is not answered yet".to_owned()) }
+        if world.witness.as_ref().is_some_and(Witness::works) {
+            Ok(())
+        } else {
+            Err("a flow is not answered yet".to_owned())
+        }
     })?;
-    world.witness.case("the node is back", || {
+    world.witness()?.case("the node is back", || {
         world.reword(0)?;
         world.converged()
     })?;

@@ -52,7 +52,7 @@ pub fn reuse(world: &World<'_>) -> anyhow::Result<()> {
     let mut seen = Ok(());
     let generations = GENERATIONS[usize::from(world.long)];
     let outcome =
-        world.witness.case(&format!("{generations} generations of pods on the same addresses"), || {
+        world.witness()?.case(&format!("{generations} generations of pods on the same addresses"), || {
             let ghost = Ghost::start(cluster, SPACE, ROLE)?;
             let start = Instant::now();
             seen = generations_of(world, &target, &arrived, generations);

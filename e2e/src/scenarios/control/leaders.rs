@@ -27,7 +27,7 @@ struct Operator {
 /// Each time the other replica takes over, when the lease has run out.
 pub fn killed(world: &World<'_>) -> anyhow::Result<()> {
     let rounds = ROUNDS[usize::from(world.long)];
-    world.witness.case(&format!("leader killed with -9, {rounds} times, with policy changes"), || {
+    world.witness()?.case(&format!("leader killed with -9, {rounds} times, with policy changes"), || {
         for round in 0..rounds {
             let before = holder(world.cluster)?;
             let leader = leader(world.cluster)?;
@@ -45,7 +45,7 @@ pub fn killed(world: &World<'_>) -> anyhow::Result<()> {
 /// What a leader that was stopped for a while still believes is not written.
 pub fn paused(world: &World<'_>) -> anyhow::Result<()> {
     let rounds = ROUNDS[usize::from(world.long)];
-    world.witness.case(&format!("leader stopped past its lease and resumed, {rounds} times"), || {
+    world.witness()?.case(&format!("leader stopped past its lease and resumed, {rounds} times"), || {
         for round in 0..rounds {
             let before = holder(world.cluster)?;
             let leader = leader(world.cluster)?;
@@ -71,7 +71,7 @@ pub fn paused(world: &World<'_>) -> anyhow::Result<()> {
 /// The standby is told by hand that it leads, while the leader has its time left.
 pub fn two(world: &World<'_>) -> anyhow::Result<()> {
     let rounds = ROUNDS[usize::from(world.long)];
-    world.witness.case(&format!("the lease given to the standby by hand, {rounds} times"), || {
+    world.witness()?.case(&format!("the lease given to the standby by hand, {rounds} times"), || {
         for round in 0..rounds {
             let before = holder(world.cluster)?;
             let operators = operators(world.cluster, &before)?;

@@ -70,7 +70,8 @@ pub struct World<'a> {
     cluster: &'a Cluster,
     images: &'a Images,
     scene: Scene<'a>,
-    witness: Witness,
+    /// None while its pods are made anew.
+    witness: Option<Witness>,
     progress: Progress,
     long: bool,
 }
@@ -81,7 +82,7 @@ pub fn run(cluster: &Cluster, images: &Images, choice: &Choice) -> anyhow::Resul
     let nodes = cluster.nodes()?;
     let [near, far, ..] = nodes.as_slice() else { bail!("this scenario needs two nodes") };
     let scene = Scene::build(cluster, SPACE, &near.name, &far.name)?;
-    let witness = Witness::start(&scene)?;
+    let witness = Some(Witness::start(&scene)?);
     let mut world =
         World { cluster, images, scene, witness, progress: Progress::default(), long: choice.long };
     let cases = Case::value_variants().iter().filter(|case| choice.case.is_none_or(|one| one == **case));
@@ -154,11 +155,17 @@ impl World<'_> {
         Ok(())
     }
 
+    fn witness(&self) -> anyhow::Result<&Witness> {
+        self.witness.as_ref().context("no witness: its pods did not come back")
+    }
+
     /// Traffic between pods that have new network namespaces.
     fn watch_anew(&mut self) -> anyhow::Result<()> {
+        // The old one's ports are free before the new one asks for them.
+        self.witness = None;
         self.scene.wait_ready()?;
         product::wait_ready(self.cluster)?;
-        self.witness = Witness::start(&self.scene)?;
+        self.witness = Some(Witness::start(&self.scene)?);
         Ok(())
     }
 }

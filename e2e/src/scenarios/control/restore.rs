@@ -52,7 +52,7 @@ pub fn older(world: &mut World<'_>) -> anyhow::Result<()> {
     cluster.apply(SPACE, &list.to_string())?;
     let before = revision(world)?;
 
-    world.witness.case("etcd set back to an older state", || {
+    world.witness()?.case("etcd set back to an older state", || {
         bed.restore_etcd()?;
         let after = revision(world)?;
         println!("  revision {before} before, {after} after");

@@ -44,15 +44,15 @@ fn between(world: &World<'_>, before: &Path) -> anyhow::Result<()> {
         ensure!(done.success(), "helm rollback: {}{}", done.stdout, done.stderr);
         arrived(world, has_field, round)
     };
-    world.witness.case("helm upgrade to the release before", || to(before, false, 1))?;
+    world.witness()?.case("helm upgrade to the release before", || to(before, false, 1))?;
     if !world.long {
         // Back to what was installed first: this release.
-        world.witness.case("helm rollback to this release", || rollback(true, 0))?;
+        world.witness()?.case("helm rollback to this release", || rollback(true, 0))?;
         return Ok(());
     }
-    world.witness.case("helm upgrade to this release", || to(&product::chart(), true, 0))?;
-    world.witness.case("helm rollback to the release before", || rollback(false, 1))?;
-    world.witness.case("helm upgrade to this release again", || to(&product::chart(), true, 0))?;
+    world.witness()?.case("helm upgrade to this release", || to(&product::chart(), true, 0))?;
+    world.witness()?.case("helm rollback to the release before", || rollback(false, 1))?;
+    world.witness()?.case("helm upgrade to this release again", || to(&product::chart(), true, 0))?;
     Ok(())
 }
 
