@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use selvage_policy::compiled::EndpointKey;
 
 /// All figures of the agent.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct Metrics {
     repairs: Counter,
     conntrack: Counter,
     watch_errors: Family<WatchLabels, Counter>,
+    spoofed: Family<SpoofLabels, Counter>,
+    spoofed_by_pod: Family<PodLabels, Counter>,
+    bound: Gauge,
+    unbound: Gauge,
     endpoints: Gauge,
     rules: Gauge,
     elements: Gauge,
@@ -44,6 +49,17 @@ struct WatchLabels {
 enum Outcome {
     ok,
     failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpoofLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabels {
+    namespace: String,
+    pod: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,6 +90,10 @@ impl Default for Metrics {
             repairs: Counter::default(),
             conntrack: Counter::default(),
             watch_errors: Family::default(),
+            spoofed: Family::default(),
+            spoofed_by_pod: Family::default(),
+            bound: Gauge::default(),
+            unbound: Gauge::default(),
             endpoints: Gauge::default(),
             rules: Gauge::default(),
             elements: Gauge::default(),
@@ -96,6 +116,26 @@ impl Default for Metrics {
             "conntrack_deletions",
             "Connections forgotten because an address left its pod",
             metrics.conntrack.clone(),
+        );
+        r.register(
+            "spoofed_packets",
+            "Packets that were stopped at a pod's port because of what they claimed to be",
+            metrics.spoofed.clone(),
+        );
+        r.register(
+            "spoofed_packets_by_pod",
+            "Packets in another's name, by the pod that sent them (empty: a port without a CNI result)",
+            metrics.spoofed_by_pod.clone(),
+        );
+        r.register(
+            "bound_ports",
+            "Ports of pods that are held to the pod's own addresses",
+            metrics.bound.clone(),
+        );
+        r.register(
+            "unbound_endpoints",
+            "Endpoints that stand and whose port is not known from a CNI result, so that a neighbour can pose as them",
+            metrics.unbound.clone(),
         );
         r.register("watch_errors", "Failures of watches on the API server", metrics.watch_errors.clone());
         r.register("endpoints", "Endpoints that stand in the kernel", metrics.endpoints.clone());
@@ -122,6 +162,25 @@ impl Metrics {
     /// Connections were forgotten.
     pub fn forgot(&self, connections: u64) {
         self.conntrack.inc_by(connections);
+    }
+
+    /// Packets were stopped for this reason.
+    pub fn spoofed(&self, reason: &'static str, packets: u64) {
+        self.spoofed.get_or_create(&SpoofLabels { reason }).inc_by(packets);
+    }
+
+    /// A pod sent packets in another's name; None: one behind a port without a CNI result.
+    pub fn spoofed_by(&self, pod: Option<&EndpointKey>, packets: u64) {
+        let name = |part: fn(&EndpointKey) -> &str| pod.map_or("", part).to_owned();
+        let labels = PodLabels { namespace: name(|pod| &pod.namespace), pod: name(|pod| &pod.name) };
+        self.spoofed_by_pod.get_or_create(&labels).inc_by(packets);
+    }
+
+    /// How many ports are held to their own addresses, and how many endpoints have none that is.
+    pub fn bound(&self, ports: usize, unbound_endpoints: usize) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.bound.set(count(ports));
+        self.unbound.set(count(unbound_endpoints));
     }
 
     /// A watch failed.

@@ -13,7 +13,7 @@ use selvage_crds::address_group::Slice;
 use selvage_crds::codec::encode_slice;
 use selvage_crds::conditions::reason;
 use selvage_nftables::netlink::{Change, Standing};
-use selvage_nftables::render::bridge;
+use selvage_nftables::render::bridge::{BridgeFacts, bridge};
 use selvage_nftables::transaction::Op;
 use selvage_node_agent::facts::cni_dir::CniView;
 use selvage_node_agent::watch::groups;
@@ -420,7 +420,10 @@ async fn changes_that_change_nothing_commit_nothing() {
 async fn the_bridge_table_follows_the_ports_of_other_bridges_and_goes_with_a_teardown() {
     let policy = node_policy(&[("a", "1", "10.244.1.2")], &[]);
     let bench = Bench::enforcing(&policy, &[]).await;
-    let frames = |names: &[&str]| Some(bridge(&names.iter().map(|name| Arc::from(*name)).collect()));
+    let frames = |names: &[&str]| {
+        let foreign_ports = names.iter().map(|name| Arc::from(*name)).collect();
+        Some(bridge(&BridgeFacts { foreign_ports, ..BridgeFacts::default() }))
+    };
     assert_eq!(bench.bridge(), frames(&[]));
     let ports = |list: &[(&str, &str)]| {
         let ports = list.iter().map(|(port, bridge)| (Arc::from(*port), Arc::from(*bridge))).collect();

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::{Ownership, Settings as Table};
-use selvage_nftables::render::{Settings, bridge};
+use selvage_nftables::render::Settings;
+use selvage_nftables::render::bridge::{BridgeFacts, bridge};
 use selvage_node_agent::enforce::kernel::Netlink;
 use selvage_node_agent::facts::cni_dir::CniView;
 use selvage_node_agent::facts::links::{self, NodeLinks};
@@ -163,7 +164,7 @@ fn the_kernel_holds_what_is_wanted_and_the_next_agent_takes_it_over() {
             assert_eq!(bench.metric("selvage_agent_repairs_total"), 0);
             bench.stop().await;
             assert_eq!(in_kernel().as_ref(), Some(&wanted(policy, &groups)), "the rules outlive the agent");
-            assert_eq!(read(TableFamily::Bridge), Some(bridge(&BTreeSet::new())), "both tables do");
+            assert_eq!(read(TableFamily::Bridge), Some(bridge(&BridgeFacts::default())), "both tables do");
         }
         let mut bench = agent(Ownership::Owned);
         bench.observe(4, true, Ok(old.clone().into()));
@@ -205,7 +206,7 @@ fn what_somebody_else_does_to_an_unowned_table_is_undone() {
         }
         netns.exec("nft", &["flush", "chain", "bridge", "selvage", "frames"]);
         within("the repair of the bridge family's table", async {
-            while read(TableFamily::Bridge) != Some(bridge(&BTreeSet::new()))
+            while read(TableFamily::Bridge) != Some(bridge(&BridgeFacts::default()))
                 || bench.metric("selvage_agent_repairs_total") != 5
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// The name of a chain or set inside the table; at most 31 bytes, so that older kernels take it too.
@@ -300,7 +301,13 @@ pub enum KeyPart {
     Port,
     /// 16 bytes, zero padded.
     InterfaceName,
+    /// 6 bytes, padded to 8 in a concatenation.
+    Mac,
 }
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
 
 /// The members of a set, by its sort.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -340,6 +347,22 @@ impl fmt::Debug for Key {
     }
 }
 
+impl Mac {
+    /// The link-local address that an interface gives itself from its MAC address (RFC 4291, appendix A), unless it
+    /// is told to make up another.
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 impl KeyPart {
     /// Bytes of a value of this type, unpadded.
     pub fn size(self) -> usize {
@@ -347,6 +370,7 @@ impl KeyPart {
             Self::Protocol => 1,
             Self::Port => 2,
             Self::Ipv4 => 4,
+            Self::Mac => 6,
             Self::Ipv6 | Self::InterfaceName => 16,
         }
     }

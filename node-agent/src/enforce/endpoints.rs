@@ -79,7 +79,7 @@ pub fn holders(
 }
 
 /// The attachment that has an address: of those that are alive the youngest.
-fn claims<'a>(
+pub(super) fn claims<'a>(
     cni: &'a CniView,
     interfaces: &BTreeSet<Arc<str>>,
     pod_interfaces: &BTreeSet<Arc<str>>,

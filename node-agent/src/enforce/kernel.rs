@@ -1,12 +1,13 @@
 //! The kernel, as the enforcing loop needs it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use selvage_nftables::model::TableFamily;
+use selvage_nftables::model::{Name, TableFamily};
 use selvage_nftables::netlink::conntrack::Conntrack;
-use selvage_nftables::netlink::{Change, CommitError, Connection, ReadError, Settings, Table, Watch};
+use selvage_nftables::netlink::{Change, CommitError, Connection, Counts, ReadError, Settings, Table, Watch};
 use selvage_nftables::transaction::Transaction;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -24,6 +25,12 @@ pub trait Kernel: Send + 'static {
     /// # Errors
     /// Where the kernel can't be asked.
     fn read(&mut self, family: TableFamily) -> Result<Option<Table>, KernelError>;
+
+    /// What the rules of the table of this family have counted, by chain and rule id.
+    ///
+    /// # Errors
+    /// Where the kernel can't be asked.
+    fn counters(&mut self, family: TableFamily) -> Result<HashMap<(Name, Arc<str>), Counts>, KernelError>;
 
     /// Forgets the connections of these addresses and says how many there were.
     ///
@@ -112,6 +119,10 @@ impl Kernel for Netlink {
 
     fn read(&mut self, family: TableFamily) -> Result<Option<Table>, KernelError> {
         Ok(self.connection(family).read()?)
+    }
+
+    fn counters(&mut self, family: TableFamily) -> Result<HashMap<(Name, Arc<str>), Counts>, KernelError> {
+        Ok(self.connection(family).counters()?)
     }
 
     fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {

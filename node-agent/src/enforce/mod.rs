@@ -3,6 +3,7 @@
 //! Everything wanted is a pure function of the latest views: [`decide`] says what to enforce, the renderer what the
 //! table must hold, the diff how to get there. What arrives while the kernel works is seen together afterwards.
 
+mod binding;
 pub mod decide;
 pub mod endpoints;
 pub mod hold;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::Change;
+use selvage_nftables::render::bridge::{bridge, without_lost_pairs};
 use selvage_nftables::render::owners::{self, Owner};
-use selvage_nftables::render::{LocalFacts, Rendered, Settings, bridge, closed, render};
+use selvage_nftables::render::{LocalFacts, Rendered, Settings, closed, render};
 use selvage_nftables::transaction::Transaction;
 use selvage_policy::compiled::GroupId;
 use tokio::sync::{mpsc, watch};
@@ -32,11 +34,14 @@ use crate::views;
 use crate::watch::groups::GroupView;
 use crate::watch::policy::PolicyView;
 
+use binding::{Bindings, Spoofing};
 use decide::{Accepted, Decider, Decision};
 use endpoints::Placement;
 use kernel::{Kernel, KernelError};
 use table::{Standing, Tables};
 
+/// How often what the rules of the bridge family have counted is read.
+const COUNT: Duration = Duration::from_secs(10);
 /// How often the table is read and compared without any sign of a change.
 const VERIFY: Duration = Duration::from_secs(60);
 /// How long signs of a change by others are gathered before the table is read, and the least time between two such
@@ -89,6 +94,11 @@ pub struct Enforcer<K> {
     decider: Decider,
     tables: Tables,
     placement: Placement,
+    /// What the ports of pods are held to.
+    bindings: Bindings,
+    spoofing: Spoofing,
+    /// When counters are read again.
+    count_at: Instant,
     /// Whose connections the kernel may hold, as the table records it.
     recorded: BTreeMap<IpAddr, Owner>,
     /// Who changed the tables since they were read last, where the kernel said so.
@@ -123,6 +133,9 @@ impl<K: Kernel> Enforcer<K> {
             decider: Decider::default(),
             tables: Tables::default(),
             placement: Placement::default(),
+            bindings: Bindings::default(),
+            spoofing: Spoofing::default(),
+            count_at: now,
             recorded: BTreeMap::new(),
             disturbers: BTreeSet::new(),
             looked: false,
@@ -141,7 +154,10 @@ impl<K: Kernel> Enforcer<K> {
             if self.kernel.is_none() {
                 return;
             }
-            let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
+            let mut wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
+            if self.tables.bridge.changeable().is_some() {
+                wake = wake.min(self.count_at.max(Instant::now() + GATHER));
+            }
             let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
             let alive = tokio::select! {
                 changed = policy.changed() => changed.is_ok(),
@@ -244,8 +260,16 @@ impl<K: Kernel> Enforcer<K> {
                 .map(|(key, addresses)| (key.clone(), addresses.iter().copied().collect()))
                 .collect::<BTreeMap<_, _>>(),
         };
+        let bindings = Bindings::of(cni, links, &self.pod_interfaces);
+        let ports = bridge(&bindings.facts);
         let mut rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
         self.read_if_due().await?;
+        self.count_spoofed().await?;
+        // A port loses an address before that address is another pod's.
+        if let Some(standing) = self.tables.bridge.changeable() {
+            let narrowed = without_lost_pairs(standing, &ports);
+            self.commit_bridge(&narrowed).await?;
+        }
         if !self.applied {
             self.recorded = self.tables.inet.owners();
         }
@@ -268,15 +292,33 @@ impl<K: Kernel> Enforcer<K> {
             committed |= self.commit_ruleset(&rendered.ruleset, &facts).await?;
             self.recorded = owners;
         }
-        let frames = bridge(&links.foreign_ports(&self.pod_interfaces));
-        let plan = self.tables.bridge.plan(&frames, || frames.clone())?;
-        self.commit(TableFamily::Bridge, plan.transactions, Standing::Ours(plan.after)).await?;
+        self.commit_bridge(&ports).await?;
+        let unbound = self.placement.addresses.keys().filter(|pod| !bindings.binds(pod)).count();
+        self.outputs.metrics.bound(bindings.facts.ports.len(), unbound);
+        self.bindings = bindings;
         if committed && !self.applied {
             // What was just built is read once, as the kernel tells it.
             self.verify_at = Instant::now();
         }
         self.applied = true;
         Ok(self.outcome(accepted, groups, rendered))
+    }
+
+    /// Brings the table of the bridge family to this ruleset.
+    async fn commit_bridge(&mut self, wanted: &Ruleset) -> Result<(), KernelError> {
+        let plan = self.tables.bridge.plan(wanted, || wanted.clone())?;
+        self.commit(TableFamily::Bridge, plan.transactions, Standing::Ours(plan.after)).await
+    }
+
+    /// Takes over what the rules have counted: a change of the pods' ports makes their counters anew.
+    async fn count_spoofed(&mut self) -> Result<(), KernelError> {
+        if self.tables.bridge.changeable().is_none() {
+            return Ok(());
+        }
+        let counted = self.call(|kernel| kernel.counters(TableFamily::Bridge)).await?;
+        self.spoofing.take(&counted, &self.bindings, &self.outputs.metrics);
+        self.count_at = Instant::now() + COUNT;
+        Ok(())
     }
 
     fn outcome(&self, accepted: &Accepted, groups: &GroupView, rendered: Rendered) -> Outcome {

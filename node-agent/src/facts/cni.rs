@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use selvage_nftables::model::Mac;
 use selvage_policy::compiled::EndpointKey;
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Interfaces on the host that the result names, bridges included.
     pub host_interfaces: Vec<Arc<str>>,
+    /// The MAC address of the pod's end, where the plugin tells it.
+    pub mac: Option<Mac>,
     /// When the file was last written: where two attachments hold one address, the younger one has it.
     pub written: SystemTime,
 }
@@ -70,6 +73,8 @@ struct CniResult {
 struct Interface {
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    mac: String,
     /// The pod's network namespace; empty for an interface of the host.
     #[serde(default)]
     sandbox: String,
@@ -122,13 +127,26 @@ pub fn parse(content: &[u8], written: SystemTime) -> Result<Option<Attachment>, 
         .filter(|i| i.sandbox.is_empty() && !i.name.is_empty())
         .map(|i| Arc::from(&*i.name))
         .collect();
+    let inside = file.result.interfaces.iter().find(|i| !i.sandbox.is_empty() && i.name == file.if_name);
     Ok(Some(Attachment {
         pod: EndpointKey { namespace, name },
         uid: arg("K8S_POD_UID"),
         addresses,
         host_interfaces,
+        mac: inside.and_then(|i| mac(&i.mac)),
         written,
     }))
+}
+
+/// Six bytes in hexadecimal, with colons between them. Anything else is no Ethernet address.
+fn mac(text: &str) -> Option<Mac> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        let digits = parts.next().filter(|digits| digits.len() == 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    parts.next().is_none().then_some(Mac(bytes))
 }
 
 #[cfg(test)]
@@ -152,6 +170,7 @@ mod tests {
         assert_eq!(attachment.addresses, addresses);
         let names: Vec<&str> = attachment.host_interfaces.iter().map(|n| &**n).collect();
         assert_eq!(names, ["cni0", "veth5f0c9a31"]);
+        assert_eq!(attachment.mac, Some(Mac([0x9e, 0xf7, 0xae, 0x2b, 0x17, 0x54])), "the pod's end");
     }
 
     #[test]
@@ -160,6 +179,7 @@ mod tests {
         assert_eq!(attachment.uid, None);
         assert_eq!(attachment.addresses, ["10.244.2.3".parse::<IpAddr>().unwrap()]);
         assert!(attachment.host_interfaces.is_empty());
+        assert_eq!(attachment.mac, None);
     }
 
     #[test]
@@ -172,6 +192,21 @@ mod tests {
         let no_address =
             br#"{"kind":"cniCacheV1","ifName":"eth0","cniArgs":[["K8S_POD_NAMESPACE","a"],["K8S_POD_NAME","b"]]}"#;
         assert_eq!(read(no_address).unwrap(), None);
+    }
+
+    #[test]
+    fn only_six_bytes_are_a_mac_address() {
+        assert_eq!(mac("02:00:00:00:02:0f"), Some(Mac([2, 0, 0, 0, 2, 15])));
+        for bad in [
+            "",
+            "02:00:00:00:02",
+            "02:00:00:00:02:0f:01",
+            "2:0:0:0:2:f",
+            "02-00-00-00-02-0f",
+            "0x:00:00:00:00:00",
+        ] {
+            assert_eq!(mac(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
+use selvage_nftables::model::Mac;
 use tokio::sync::watch;
 
 use crate::views;
@@ -40,6 +41,10 @@ pub struct NodeLinks {
     pub ports: BTreeMap<Arc<str>, Arc<str>>,
     /// Interfaces that carry the pod network to other nodes.
     pub tunnels: BTreeSet<Arc<str>>,
+    /// MAC addresses of the pods' bridges.
+    pub gateway_macs: BTreeSet<Mac>,
+    /// The pods' bridges' own addresses, link-local ones included.
+    pub gateways: BTreeSet<IpAddr>,
     /// br_netfilter is loaded.
     pub br_netfilter: bool,
     /// Why bridge flags could not be set, the last time it was tried.
@@ -54,6 +59,19 @@ pub struct BridgeFlags {
     pub ipv4: bool,
     /// `nf_call_ip6tables`
     pub ipv6: bool,
+    /// `group_fwd_mask`: frames to the reserved addresses meet the rules of the bridge family as all others do.
+    pub reserved: bool,
+}
+
+/// The addresses 01:80:c2:00:00:03 to :0f, by their last digit: all that the kernel lets one set
+/// (`BR_GROUPFWD_RESTRICTED` of net/bridge/br_private.h). Without it a bridge hands a frame to :0e past all rules to
+/// the node, as if it had come in by an interface of its own, and learns the sender's MAC address from it.
+const GROUP_FWD_MASK: u16 = 0xfff8;
+
+impl BridgeFlags {
+    fn complete(&self) -> bool {
+        self.ipv4 && self.ipv6 && self.reserved
+    }
 }
 
 /// What went wrong with route netlink.
@@ -66,7 +84,7 @@ pub enum LinkError {
     #[error("route netlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
     /// A bridge did not take its flags.
-    #[error("bridge {bridge}: setting nf_call_iptables and nf_call_ip6tables: {reason}")]
+    #[error("bridge {bridge}: setting nf_call_iptables, nf_call_ip6tables and group_fwd_mask: {reason}")]
     Flags {
         /// The bridge's name.
         bridge: Arc<str>,
@@ -164,7 +182,7 @@ pub async fn look_and_set(
     let unset: Vec<(Arc<str>, u32)> = seen
         .bridges
         .iter()
-        .filter(|(_, flags)| !(flags.ipv4 && flags.ipv6))
+        .filter(|(_, flags)| !flags.complete())
         .map(|(name, flags)| (name.clone(), flags.index))
         .collect();
     if unset.is_empty() {
@@ -195,6 +213,7 @@ async fn look(handle: &Handle, pod_interfaces: &BTreeSet<Arc<str>>) -> Result<No
             && let Some(flags) = bridge_flags(&link)
         {
             seen.bridges.insert(name.clone(), flags);
+            seen.gateway_macs.extend(link_mac(&link));
         }
         if is_tunnel(&link) {
             seen.tunnels.insert(name.clone());
@@ -223,6 +242,9 @@ async fn look(handle: &Handle, pod_interfaces: &BTreeSet<Arc<str>>) -> Result<No
                 _ => None,
             })
         });
+        if seen.bridges.contains_key(name) {
+            seen.gateways.extend(address);
+        }
         if let Some(address) = address.filter(|a| !a.is_loopback() && !is_link_local(a)) {
             seen.addresses.entry(name.clone()).or_default().insert(address);
         }
@@ -240,6 +262,13 @@ fn is_link_local(address: &IpAddr) -> bool {
 fn link_name(link: &LinkMessage) -> Option<Arc<str>> {
     link.attributes.iter().find_map(|a| match a {
         LinkAttribute::IfName(name) => Some(Arc::from(&**name)),
+        _ => None,
+    })
+}
+
+fn link_mac(link: &LinkMessage) -> Option<Mac> {
+    link.attributes.iter().find_map(|a| match a {
+        LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac),
         _ => None,
     })
 }
@@ -270,6 +299,7 @@ fn bridge_flags(link: &LinkMessage) -> Option<BridgeFlags> {
             match attribute {
                 InfoBridge::NfCallIpTables(on) => flags.ipv4 = *on,
                 InfoBridge::NfCallIp6Tables(on) => flags.ipv6 = *on,
+                InfoBridge::GroupFwdMask(mask) => flags.reserved = mask & GROUP_FWD_MASK == GROUP_FWD_MASK,
                 _ => {}
             }
         }
@@ -277,7 +307,7 @@ fn bridge_flags(link: &LinkMessage) -> Option<BridgeFlags> {
     Some(flags)
 }
 
-/// Sets `IFLA_BR_NF_CALL_IPTABLES` and `IFLA_BR_NF_CALL_IP6TABLES`: what the sysctls of the same name would do for
+/// Sets `IFLA_BR_GROUP_FWD_MASK`, `IFLA_BR_NF_CALL_IPTABLES` and `IFLA_BR_NF_CALL_IP6TABLES`: these are what the sysctls of the same name would do for
 /// all bridges, but possible with NET_ADMIN alone where sysctls are read only.
 async fn set_bridge_flags(handle: &Handle, index: u32) -> Result<(), LinkError> {
     let mut link = LinkMessage::default();
@@ -287,6 +317,7 @@ async fn set_bridge_flags(handle: &Handle, index: u32) -> Result<(), LinkError> 
         LinkInfo::Data(InfoData::Bridge(vec![
             InfoBridge::NfCallIpTables(true),
             InfoBridge::NfCallIp6Tables(true),
+            InfoBridge::GroupFwdMask(GROUP_FWD_MASK),
         ])),
     ]));
     // RTM_NEWLINK changes a link that exists; RTM_SETLINK does not take the data of a link's kind.

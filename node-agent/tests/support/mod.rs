@@ -3,15 +3,15 @@
 
 pub mod netns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use selvage_nftables::fake::Fake;
-use selvage_nftables::model::{Ruleset, TableFamily};
-use selvage_nftables::netlink::{Change, Standing, Table};
+use selvage_nftables::model::{Name, Ruleset, TableFamily};
+use selvage_nftables::netlink::{Change, Counts, Standing, Table};
 use selvage_nftables::render::owners::{self, Owner};
 use selvage_nftables::render::{LocalFacts, Settings, render};
 use selvage_nftables::transaction::Transaction;
@@ -44,6 +44,8 @@ pub struct State {
     /// How often the `inet` table was read.
     pub reads: usize,
     pub forgotten: Vec<BTreeSet<IpAddr>>,
+    /// What the rules of the bridge family's table have counted.
+    pub counted: HashMap<(Name, Arc<str>), Counts>,
     /// How many commits are refused from now on.
     pub refuse: usize,
     /// Reading is refused.
@@ -90,6 +92,11 @@ impl Kernel for Shared {
             TableFamily::Bridge => (Standing::Ours, state.bridge.table.clone()),
         };
         Ok(table.map(|ruleset| Table { standing, dormant: false, ruleset, unreadable: Vec::new() }))
+    }
+
+    fn counters(&mut self, family: TableFamily) -> Result<HashMap<(Name, Arc<str>), Counts>, KernelError> {
+        let state = self.0.lock().unwrap();
+        Ok(if family == TableFamily::Bridge { state.counted.clone() } else { HashMap::new() })
     }
 
     fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
@@ -279,6 +286,7 @@ pub fn attachment(name: &str, uid: Option<&str>, address: &str) -> Attachment {
         uid: uid.map(Into::into),
         addresses: vec![address.parse().unwrap()],
         host_interfaces: vec!["cni0".into()],
+        mac: None,
         written: SystemTime::UNIX_EPOCH,
     }
 }

@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, MetaKey, PayloadBase, Ruleset, Set,
-    Verdict,
+    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, Mac, MetaKey, PayloadBase, Ruleset,
+    Set, Verdict,
 };
 
 /// The ruleset as text.
@@ -58,6 +58,7 @@ fn types(parts: &[KeyPart]) -> String {
         KeyPart::Protocol => "protocol",
         KeyPart::Port => "port",
         KeyPart::InterfaceName => "interface",
+        KeyPart::Mac => "mac",
     };
     parts.iter().map(name).collect::<Vec<_>>().join(" . ")
 }
@@ -79,6 +80,7 @@ fn write_value(part: KeyPart, value: &[u8]) -> String {
         (KeyPart::Ipv4 | KeyPart::Ipv6, _) => address(value),
         (KeyPart::Protocol, [number, ..]) => protocol(*number),
         (KeyPart::Port, [high, low, ..]) => u16::from_be_bytes([*high, *low]).to_string(),
+        (KeyPart::Mac, [a, b, c, d, e, f, ..]) => Mac([*a, *b, *c, *d, *e, *f]).to_string(),
         (KeyPart::InterfaceName, _) => String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
         _ => hex(value),
     }
@@ -212,6 +214,9 @@ fn payload(base: PayloadBase, offset: u32, len: u32) -> String {
         (PayloadBase::Network, 8, 16) => "ip6 saddr".into(),
         (PayloadBase::Network, 24, 16) => "ip6 daddr".into(),
         (PayloadBase::Network, 7, 1) => "ip6 hoplimit".into(),
+        (PayloadBase::LinkLayer, 0, 6) => "ether daddr".into(),
+        (PayloadBase::LinkLayer, 6, 6) => "ether saddr".into(),
+        (PayloadBase::LinkLayer, 12, 2) => "ether type".into(),
         (PayloadBase::Transport, 0, 2) => "sport".into(),
         (PayloadBase::Transport, 2, 2) => "dport".into(),
         (PayloadBase::Transport, 0, 1) => "icmp type".into(),
@@ -243,6 +248,10 @@ fn constant(subject: &str, data: &[u8]) -> String {
         ("nfproto", [2]) => "ipv4".into(),
         ("nfproto", [10]) => "ipv6".into(),
         ("l4proto", [number]) => protocol(*number),
+        ("ether type", [high, low]) => format!("{:#06x}", u16::from_be_bytes([*high, *low])),
+        (subject, [a, b, c, d, e, f]) if subject.starts_with("ether") => {
+            Mac([*a, *b, *c, *d, *e, *f]).to_string()
+        }
         (_, [number]) => number.to_string(),
         (_, [high, low]) => u16::from_be_bytes([*high, *low]).to_string(),
         (subject, data) if subject.starts_with("ip") => address(data),

@@ -159,19 +159,14 @@ pub(super) fn rule(table: &Ruleset, chain: &Name, rule: &Rule) -> Result<(), Rea
         match expression {
             Expr::Payload { base: PayloadBase::Network, offset, len, .. } => match family {
                 None => return Err(wrong("the network header before the family is known")),
-                Some(2) if offset + len > 20 => return Err(wrong("beyond the IPv4 header")),
-                Some(_) if offset + len > 40 => return Err(wrong("beyond the IPv6 header")),
+                Some(header) if offset + len > header => return Err(wrong("beyond the network header")),
                 Some(_) => {}
             },
             Expr::Payload { base: PayloadBase::Transport, .. } if !transport => {
                 return Err(wrong("the transport header before the protocol is looked at"));
             }
             Expr::Cmp { op: CmpOp::Eq, data, .. } => {
-                if let (Some(Expr::Meta { key: MetaKey::NfProto, .. }), [number]) =
-                    (previous, data.as_slice())
-                {
-                    family = Some(*number);
-                }
+                family = family.or(previous.and_then(|loaded| header_length(loaded, data)));
             }
             Expr::Meta { key: MetaKey::L4Proto, .. } => transport = true,
             Expr::Lookup { set, .. } | Expr::VerdictMap { map: set, .. } => {
@@ -205,6 +200,22 @@ pub(super) fn rule(table: &Ruleset, chain: &Name, rule: &Rule) -> Result<(), Rea
         previous = Some(expression);
     }
     Ok(())
+}
+
+/// Bytes of the network header that a packet has where this value compares equal: the family of an `inet` table's
+/// packet, or the type of a frame. An ARP packet between Ethernet and IPv4 has 28.
+fn header_length(loaded: &Expr, value: &[u8]) -> Option<u32> {
+    match (loaded, value) {
+        (Expr::Meta { key: MetaKey::NfProto, .. }, [2]) => Some(20),
+        (Expr::Meta { key: MetaKey::NfProto, .. }, [10]) => Some(40),
+        (Expr::Payload { base: PayloadBase::LinkLayer, offset: 12, len: 2, .. }, kind) => match kind {
+            [0x08, 0x00] => Some(20),
+            [0x86, 0xdd] => Some(40),
+            [0x08, 0x06] => Some(28),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn slice(registers: &mut [bool; REGISTERS], reg: Reg, len: usize) -> Option<&mut [bool]> {

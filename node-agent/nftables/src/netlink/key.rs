@@ -10,6 +10,7 @@ pub(super) fn part_bytes(part: KeyPart) -> u32 {
         KeyPart::Ipv6 | KeyPart::InterfaceName => 16,
         KeyPart::Protocol => 1,
         KeyPart::Port => 2,
+        KeyPart::Mac => 6,
     }
 }
 
@@ -45,11 +46,18 @@ fn part_type(part: KeyPart) -> u32 {
         KeyPart::Protocol => datatype::INET_PROTO,
         KeyPart::Port => datatype::INET_SERVICE,
         KeyPart::InterfaceName => datatype::IFNAME,
+        KeyPart::Mac => datatype::ETHER_ADDR,
     }
 }
 
 fn part(datatype: u32) -> Option<KeyPart> {
-    [KeyPart::Ipv4, KeyPart::Ipv6, KeyPart::Protocol, KeyPart::Port, KeyPart::InterfaceName]
-        .into_iter()
-        .find(|part| part_type(*part) == datatype)
+    let parts = [
+        KeyPart::Ipv4,
+        KeyPart::Ipv6,
+        KeyPart::Protocol,
+        KeyPart::Port,
+        KeyPart::InterfaceName,
+        KeyPart::Mac,
+    ];
+    parts.into_iter().find(|part| part_type(*part) == datatype)
 }

@@ -82,15 +82,21 @@ fn ranges_end_before_the_marked_element_and_the_last_key_needs_none() {
 #[test]
 fn key_types_are_read_back() {
     use KeyPart::*;
-    let keys: [&[KeyPart]; 5] =
-        [&[Ipv4], &[InterfaceName, Ipv4], &[Ipv6, Ipv6], &[Ipv6, Protocol, Port], &[Port; 5]];
+    let keys: [&[KeyPart]; 6] = [
+        &[InterfaceName, Mac],
+        &[Ipv4],
+        &[InterfaceName, Ipv4],
+        &[Ipv6, Ipv6],
+        &[Ipv6, Protocol, Port],
+        &[Port; 5],
+    ];
     for parts in keys {
         assert_eq!(key::key_parts(key::key_type(parts)).as_deref(), Some(parts));
     }
     assert_eq!(key::key_type(&[Ipv4, Protocol, Port]), 7 << 12 | 12 << 6 | 13);
     assert_eq!(key::key_bytes(&[Ipv6, Protocol, Port]), 24);
     assert_eq!((key::key_bytes(&[Protocol]), key::key_bytes(&[])), (1, 0));
-    assert_eq!(key::key_parts(9), None, "ether_addr");
+    assert_eq!(key::key_parts(10), None, "ether_type");
     assert_eq!(key::key_parts(7 << 6), None, "a part without a type");
 }
 

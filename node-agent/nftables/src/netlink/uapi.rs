@@ -191,6 +191,7 @@ pub(super) mod register {
 pub(super) mod datatype {
     pub const IPV4_ADDR: u32 = 7;
     pub const IPV6_ADDR: u32 = 8;
+    pub const ETHER_ADDR: u32 = 9;
     pub const INET_PROTO: u32 = 12;
     pub const INET_SERVICE: u32 = 13;
     pub const IFNAME: u32 = 41;

@@ -93,9 +93,15 @@ pub(super) fn address_registers(family: Family) -> u8 {
 
 /// The address lies in a network.
 pub(super) fn in_net(side: End, address: IpAddr, prefix: u8, op: CmpOp) -> Vec<Expr> {
-    let family = family_of(address);
+    let mut expressions = vec![load_address(side, family_of(address), R0)];
+    expressions.extend(in_register_net(address, prefix, op));
+    expressions
+}
+
+/// The same for an address that is loaded already.
+pub(super) fn in_register_net(address: IpAddr, prefix: u8, op: CmpOp) -> Vec<Expr> {
     let bytes = address_bytes(address);
-    let mut expressions = vec![load_address(side, family, R0)];
+    let mut expressions = Vec::new();
     if usize::from(prefix) < bytes.len() * 8 {
         expressions.push(Expr::Bitwise {
             sreg: R0,

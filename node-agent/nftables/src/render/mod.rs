@@ -5,7 +5,7 @@
 
 mod address;
 mod base;
-mod bridge;
+pub mod bridge;
 mod expr;
 mod masquerade;
 pub mod owners;
@@ -19,8 +19,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvage_policy::compiled::{EndpointKey, GroupId, Member, NodePolicy, PolicyKey, ProfileId};
-
-pub use bridge::bridge;
 
 use crate::model::{Chain, Expr, Name, Rule, Ruleset, Set};
 

@@ -103,6 +103,7 @@ fn length(parts: &[KeyPart]) -> usize {
         KeyPart::Ipv6 | KeyPart::InterfaceName => 16,
         KeyPart::Protocol => 1,
         KeyPart::Port => 2,
+        KeyPart::Mac => 6,
     };
     match parts {
         [one] => part(one),
@@ -116,7 +117,7 @@ fn keys(length: usize) -> impl Strategy<Value = Key> {
 
 fn part() -> impl Strategy<Value = KeyPart> {
     use KeyPart::*;
-    select(vec![Ipv4, Ipv6, Protocol, Port, InterfaceName])
+    select(vec![Ipv4, Ipv6, Protocol, Port, InterfaceName, Mac])
 }
 
 fn set() -> impl Strategy<Value = Set> {

@@ -171,7 +171,7 @@ fn rules_of_others_are_never_taken_for_ours() {
         ("insert rule inet selvage from_pod meta mark 1 accept", "meta key 3"),
         ("add set inet selvage s { type ipv4_addr; flags timeout; }", "set s"),
         ("add map inet selvage m { type ipv4_addr : mark; }", "set m"),
-        ("add set inet selvage e { type ether_addr; }", "key type"),
+        ("add set inet selvage e { type ether_type; }", "key type"),
         ("add chain inet selvage i { type filter hook ingress device lo priority 0; }", "hook"),
         ("add chain inet selvage r { type route hook output priority 0; }", "route"),
     ] {

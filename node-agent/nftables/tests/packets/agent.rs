@@ -8,6 +8,7 @@ use selvage_nftables::model::{Ruleset, TableFamily};
 use selvage_nftables::netlink::conntrack::Conntrack;
 use selvage_nftables::netlink::{Connection, Ownership, Settings, Standing};
 use selvage_nftables::render;
+use selvage_nftables::render::bridge::BridgeFacts;
 use selvage_nftables::transaction::{Op, Transaction};
 
 use crate::bed::Bed;
@@ -30,7 +31,7 @@ impl Agent {
 
     /// An agent that finds no table of the bridge family, and keeps that one.
     pub fn start_bridge(bed: &Bed) -> Self {
-        Self::start_with(bed, TableFamily::Bridge, render::bridge(&BTreeSet::new()))
+        Self::start_with(bed, TableFamily::Bridge, render::bridge::bridge(&BridgeFacts::default()))
     }
 
     fn start_with(bed: &Bed, family: TableFamily, closed: Ruleset) -> Self {

@@ -7,8 +7,11 @@
 //!      cni0 (.1, ::1) == node == uplink 192.168.50.1 ------------- far node 192.168.50.2, fd00:50::2
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use selvage_nftables::model::Mac;
+use selvage_nftables::render::bridge::{Binding, BridgeFacts};
 use selvage_policy::compiled::Family;
 
 use crate::netns::Namespace;
@@ -39,10 +42,6 @@ pub struct Addresses {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
 }
-
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mac(pub [u8; 6]);
 
 /// Where a packet starts or ends: a namespace and the addresses used there.
 #[derive(Clone, Copy)]
@@ -82,27 +81,24 @@ impl Addresses {
     }
 }
 
-impl Mac {
-    /// The link-local address that an interface with this MAC address gives itself.
-    pub fn link_local(self) -> Ipv6Addr {
-        let [a, b, c, d, e, f] = self.0.map(u16::from);
-        Ipv6Addr::new(0xfe80, 0, 0, 0, ((a ^ 2) << 8) | b, (c << 8) | 0xff, 0xfe00 | d, (e << 8) | f)
-    }
-}
-
-impl std::fmt::Display for Mac {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
 /// The addresses of pod `index` on the node.
 pub fn pod_addresses(index: usize) -> Addresses {
     let low = u8::try_from(0x10 + index).unwrap();
     Addresses {
         v4: Ipv4Addr::new(10, 244, 1, low),
         v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, low.into()),
+    }
+}
+
+/// What the node knows of its bridge once it has the CNI results of these pods.
+pub fn bound(pods: &[usize]) -> BridgeFacts {
+    let binding =
+        |index: usize| Binding { mac: pod_mac(index), addresses: pod_addresses(index).both().into() };
+    BridgeFacts {
+        foreign_ports: BTreeSet::new(),
+        ports: pods.iter().map(|pod| (format!("pod{pod}").into(), binding(*pod))).collect::<BTreeMap<_, _>>(),
+        gateway_macs: [BRIDGE_MAC].into(),
+        gateways: GATEWAY.both().into_iter().chain([BRIDGE_MAC.link_local().into()]).collect(),
     }
 }
 

@@ -16,13 +16,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn open(from: Host<'_>, source: IpAddr, listener: &TcpListener, to: IpAddr) -> Self {
+    /// Opens one.
+    pub fn open(from: Host<'_>, source: IpAddr, listener: &TcpListener, to: IpAddr) -> Self {
         let port = listener.local_addr().unwrap().port();
         let attempt = Attempt::start(from.namespace, Some(source), (to, port).into());
         assert_eq!(attempt.outcome(PATIENCE), Tcp::Answered, "{} to {to}", from.name);
         let server = listener.accept().unwrap().0;
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { client: attempt.into_stream(), server }
+    }
+
+    /// The client's port.
+    pub fn client_port(&self) -> u16 {
+        self.client.local_addr().unwrap().port()
     }
 
     /// Fails unless each end hears the other.

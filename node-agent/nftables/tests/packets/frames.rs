@@ -1,15 +1,14 @@
 //! Frames that bridge netfilter shows no rule of the IP layers: the table of the bridge family stops them at the pods'
 //! ports, and leaves the ports of other bridges alone.
 
-use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
 use selvage_nftables::model::Ruleset;
-use selvage_nftables::render;
+use selvage_nftables::render::bridge::{BridgeFacts, bridge};
 
 use crate::agent::Agent;
-use crate::bed::{Bed, FAMILIES, Mac, pod_mac};
+use crate::bed::{Bed, FAMILIES, Mac, NODE, OUTSIDE, bound, pod_mac};
 use crate::locks::{Attack, Lock, without};
 use crate::matrix::{Ask, UDP, check, no, yes};
 use crate::netns::Namespace;
@@ -35,7 +34,8 @@ fn behind(header: &[u8], frame: &[u8]) -> Vec<u8> {
 
 /// The table where these are the ports of other bridges.
 fn table(foreign: &[&str]) -> Ruleset {
-    render::bridge(&foreign.iter().map(|name| Arc::from(*name)).collect::<BTreeSet<_>>())
+    let foreign_ports = foreign.iter().map(|name| Arc::from(*name)).collect();
+    bridge(&BridgeFacts { foreign_ports, ..BridgeFacts::default() })
 }
 
 /// A node whose pod 1 takes port 53 alone, under a whole `inet` table.
@@ -136,4 +136,42 @@ fn other_bridges_keep_their_tagged_frames() {
     assert!(from_veth.fails(&bed, bed.pod(1)), "a veth that nobody knows yet is taken for a pod's");
     assert!(from_other.works(), "a port that is no veth, whoever knows it");
     bridge.remove();
+}
+
+/// A frame to an address that bridges keep to themselves does not go the way of others: the node takes it for one that
+/// came in by the port as an interface of its own, past every rule on the pods' side, overlay packets included.
+#[test]
+fn a_reserved_address_is_no_way_past_the_rules() {
+    let (bed, _agent) = judged();
+    let sender = Wire::attach(bed.pod(0).namespace, "eth0");
+    let mut bridge_agent = Agent::start_bridge(&bed);
+    let whole = bridge(&bound(&[0, 1]));
+    bridge_agent.apply_ruleset(&whole);
+    let mask = |value: &str| bed.node.ip(&[format!("link set cni0 type bridge group_fwd_mask {value}")]);
+    for port in [8472, 7000] {
+        let inbox = bed.node.run(|| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+        for last in [0x0e, 0x03, 0x02] {
+            let (from, to) = (OUTSIDE.v4.into(), NODE.v4.into());
+            let to_mac = Mac([0x01, 0x80, 0xc2, 0, 0, last]);
+            let route = Route { from_mac: pod_mac(0), to_mac, from, to };
+            let attack = Attack {
+                send: &|token| sender.send(&udp(route, 7000, port, token.bytes())),
+                arrives: &|token, patience| receives(&inbox, token, patience),
+            };
+            // What the agent sets; the address that can't be forwarded is stopped on its other way.
+            mask("0xfff8");
+            assert!(attack.fails(&bed, bed.pod(1)), "{last:#x} gets through");
+            if last == 0x02 {
+                bridge_agent.apply_ruleset(&without(&whole, &[("reserved", "bridge-reserved")]));
+                assert!(attack.works(), "{last:#x}: no attack");
+                bridge_agent.apply_ruleset(&whole);
+            }
+            mask("0");
+            match last {
+                // No hook of the bridge family sees it.
+                0x0e => assert!(attack.works(), "{last:#x}: no attack"),
+                _ => assert!(attack.fails(&bed, bed.pod(1)), "{last:#x} gets through"),
+            }
+        }
+    }
 }

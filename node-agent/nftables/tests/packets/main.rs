@@ -33,7 +33,7 @@
 //! | owner and persist: rules and connections outlive the agent, another adopts them | `connections::rules_and_connections_stay_...` |
 //! | frames that br_netfilter shows no rule: tagged, PPPoE, other types; bridges that are no pod bridge untouched | [`frames`] |
 //! | all of it at once: random clusters and packets, as the oracle says | [`oracle`] |
-//! | known to be open: posing as a neighbour on the bridge | [`known_open`] |
+//! | a pod that poses as its neighbour, by address, MAC address, ARP or neighbour discovery | [`posing`], [`poison`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agent;
@@ -46,7 +46,6 @@ mod flood;
 mod frames;
 mod holes;
 mod ingress;
-mod known_open;
 mod locks;
 mod masquerade;
 mod matrix;
@@ -58,6 +57,8 @@ mod open;
 mod oracle;
 #[path = "../oracle/passages.rs"]
 mod passages;
+mod poison;
+mod posing;
 mod probe;
 mod reuse;
 #[path = "../oracle/seed.rs"]

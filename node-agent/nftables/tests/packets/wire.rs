@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use etherparse::{IpHeaders, IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep, TcpHeader};
+use etherparse::{
+    IpHeaders, IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeader,
+    TransportSlice,
+};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -60,7 +63,7 @@ impl Wire {
     }
 
     /// Whether a frame for which `wanted` holds arrives in time; others are forgotten.
-    pub fn finds(&self, patience: Duration, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    pub fn finds(&self, patience: Duration, mut wanted: impl FnMut(&[u8]) -> bool) -> bool {
         let mut buffer = vec![0; 70_000];
         wait_for(&self.socket, patience, || {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
@@ -189,6 +192,19 @@ pub fn tcp(route: Route, from_port: u16, to_port: u16, flags: [bool; 3], payload
     frame
 }
 
+/// The TCP segment that an open connection would take next, after this frame of it.
+pub fn next_segment(route: Route, frame: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+    let before = SlicedPacket::from_ethernet(frame).ok()?;
+    let Some(TransportSlice::Tcp(tcp)) = before.transport else { return None };
+    let length = u32::try_from(tcp.payload().len()).unwrap();
+    let mut header =
+        TcpHeader::new(tcp.source_port(), tcp.destination_port(), tcp.sequence_number() + length, 1024);
+    (header.ack, header.psh, header.acknowledgment_number) = (true, true, tcp.acknowledgment_number());
+    let mut next = Vec::new();
+    headers(route).tcp_header(header).write(&mut next, payload).unwrap();
+    Some(next)
+}
+
 fn headers(route: Route) -> PacketBuilderStep<IpHeaders> {
     let Route { from_mac, to_mac, from, to } = route;
     let builder = PacketBuilder::ethernet2(from_mac.0, to_mac.0);
@@ -209,6 +225,44 @@ pub fn icmpv6(from_mac: Mac, to_mac: Mac, from: Ipv6Addr, to: Ipv6Addr, kind: u8
         .write(&mut frame, rest)
         .unwrap();
     frame
+}
+
+/// An ARP packet between Ethernet and IPv4 (RFC 826); 1 asks, 2 answers.
+pub fn arp(
+    from_mac: Mac,
+    to_mac: Mac,
+    operation: u8,
+    sender: (Mac, Ipv4Addr),
+    target: (Mac, Ipv4Addr),
+) -> Vec<u8> {
+    let ends = [sender, target].map(|(mac, address)| [&mac.0[..], &address.octets()].concat()).concat();
+    [&to_mac.0[..], &from_mac.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation], &ends].concat()
+}
+
+/// A neighbour advertisement that nobody asked for and that overrides what is known (RFC 4861, 4.4).
+pub fn advertisement(
+    from_mac: Mac,
+    to_mac: Mac,
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    claim: (Ipv6Addr, Mac),
+) -> Vec<u8> {
+    let (target, mac) = claim;
+    let body = [&[0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &mac.0].concat();
+    icmpv6(from_mac, to_mac, from, to, 136, &body)
+}
+
+/// A neighbour solicitation; from `::` it asks whether the target is taken, and names no MAC address (RFC 4861, 4.3).
+pub fn solicitation(
+    from_mac: Mac,
+    to_mac: Mac,
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    target: Ipv6Addr,
+    own: Option<Mac>,
+) -> Vec<u8> {
+    let option = own.map_or_else(Vec::new, |mac| [&[1, 1][..], &mac.0].concat());
+    icmpv6(from_mac, to_mac, from, to, 135, &[&[0; 4][..], &target.octets(), &option].concat())
 }
 
 /// An IPv4 packet inside an IPv4 packet (protocol 4).

@@ -1,7 +1,9 @@
 //! The rendered text of a handful of policies, under `golden/`. A change here is a change of what nodes enforce.
 
 use selvage_nftables::dump::dump;
+use selvage_nftables::model::Mac;
 use selvage_nftables::render::Problem;
+use selvage_nftables::render::bridge::{Binding, BridgeFacts, bridge, without_lost_pairs};
 use selvage_policy::compiled::{
     Action, AddressTerm, Family, GroupId, Masquerade, Member, PortMatch, PortRange, Rule, Service,
 };
@@ -64,6 +66,31 @@ fn the_fixed_part_with_unknown_pods_open() {
     let mut ruleset = world.render().ruleset;
     ruleset.chains.retain(|name, _| &**name != "neighbour");
     assert_golden("fixed-open", dump(&ruleset));
+}
+
+#[test]
+fn the_table_of_the_bridge_family() {
+    let binding = Binding {
+        mac: Mac([2, 0, 0, 0, 2, 1]),
+        addresses: ["10.244.1.10", "fd00:1::10"].map(|address| address.parse().unwrap()).into(),
+    };
+    let facts = BridgeFacts {
+        foreign_ports: ["veth9".into()].into(),
+        ports: [
+            ("veth1".into(), binding),
+            ("a-name-that-is-too-long".into(), Binding { mac: Mac([2; 6]), addresses: [].into() }),
+        ]
+        .into(),
+        gateway_macs: [Mac([2, 0, 0, 0, 1, 1])].into(),
+        gateways: ["10.244.1.1".parse().unwrap()].into(),
+    };
+    let table = bridge(&facts);
+    selvage_nftables::fake::check(&table).unwrap();
+    assert_golden("bridge", dump(&table));
+    let other = BridgeFacts { ports: [].into(), ..facts };
+    let narrowed = without_lost_pairs(&table, &bridge(&other));
+    let left = |name: &str| narrowed.sets[name].elements.len();
+    assert_eq!(["macs", "bound4", "bound6", "ports", "known4", "known6"].map(left), [0, 0, 0, 1, 2, 2]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn attachment(name: &str, uid: Option<&str>, address: &str, veth: &str, second: 
         uid: uid.map(Into::into),
         addresses: vec![ip(address)],
         host_interfaces: vec!["cni0".into(), veth.into()],
+        mac: None,
         written: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
     }
 }
