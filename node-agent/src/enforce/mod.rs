@@ -154,10 +154,9 @@ impl<K: Kernel> Enforcer<K> {
             if self.kernel.is_none() {
                 return;
             }
-            let mut wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
-            if self.tables.bridge.changeable().is_some() {
-                wake = wake.min(self.count_at.max(Instant::now() + GATHER));
-            }
+            let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
+            self.count_at = if self.count_at <= Instant::now() { Instant::now() + COUNT } else { self.count_at };
+            let wake = wake.min(self.count_at);
             let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
             let alive = tokio::select! {
                 changed = policy.changed() => changed.is_ok(),
@@ -264,7 +263,9 @@ impl<K: Kernel> Enforcer<K> {
         let ports = bridge(&bindings.facts);
         let mut rendered = render(&accepted.policy, &groups.groups, &facts, &self.settings);
         self.read_if_due().await?;
-        self.count_spoofed().await?;
+        if Instant::now() >= self.count_at || bindings.facts != self.bindings.facts {
+            self.count_spoofed().await?;
+        }
         // A port loses an address before that address is another pod's.
         if let Some(standing) = self.tables.bridge.changeable() {
             let narrowed = without_lost_pairs(standing, &ports);
