@@ -243,10 +243,34 @@ pub struct NodePolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(regex(pattern = pattern::ADDRESS)))]
     pub addresses: Vec<String>,
+    /// Which address groups the kernel holds; absent where an agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_groups: Option<AppliedGroups>,
 }
 
 /// How many entries [`NodePolicyStatus::not_programmed`] holds at most.
 pub const MAX_NOT_PROGRAMMED: usize = 64;
+/// How many entries [`AppliedGroups::pending`] holds at most.
+pub const MAX_PENDING_GROUPS: usize = 32;
+
+/// Which address groups the kernel holds: everything that the AddressGroup objects of the node's bucket say up to a
+/// resourceVersion, save for the groups that are pending.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedGroups {
+    /// The highest resourceVersion of an AddressGroup whose content is in the kernel; absent where there is none.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub resource_version: Option<String>,
+    /// Groups of which something newer is known than the kernel holds, because slices are missing or can't be read; the
+    /// first [`MAX_PENDING_GROUPS`] of them.
+    #[serde(default)]
+    #[schemars(length(max = MAX_PENDING_GROUPS), inner(regex(pattern = pattern::HEX32)))]
+    pub pending: Vec<String>,
+    /// How many groups are pending. Where it is more than are listed, no group can be said to be in the kernel.
+    #[serde(default)]
+    pub pending_total: u32,
+}
 
 /// How much the kernel holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -131,7 +131,8 @@ async fn a_group_whose_epochs_begin_again_is_followed() {
     let following = tokio::spawn(async move { groups::run(seen, &view, &named, &metrics).await });
     let slice = |epoch, address: &str| {
         let members = [Member::Net(address.parse().unwrap())].into();
-        let slice = Slice { group: G, kind: GroupKind::Addresses, epoch, index: 0, count: 1, members, owners: None };
+        let slice =
+            Slice { group: G, kind: GroupKind::Addresses, epoch, index: 0, count: 1, members, owners: None };
         let spec = encode_slice(&slice, Default::default()).unwrap();
         DeserializeGuard(Ok(AddressGroup::new(&slice.object_name(), spec)))
     };

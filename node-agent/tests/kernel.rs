@@ -304,6 +304,44 @@ fn without_the_record_of_owners_a_pod_inherits_connections() {
 }
 
 #[test]
+fn connections_of_a_pod_elsewhere_are_forgotten_in_the_kernel_when_it_ends_and_not_when_its_label_changes() {
+    let (stays, ends) = ("10.244.2.2", "10.244.2.3");
+    let netns = Netns::new("elsewhere");
+    for address in [stays, ends] {
+        netns.ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]);
+    }
+    let group = GroupId(7);
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[group]);
+    let (both, one): (&[&str], &[&str]) = (&["10.244.2.2/32", "10.244.2.3/32"], &["10.244.2.2/32"]);
+    netns.block_on(async || {
+        let mut bench = agent(Ownership::Owned);
+        bench.know(&[(group, both)]);
+        bench.publish(1, &policy);
+        within("the policy to stand", bench.report.wait_for(|r| r.programmed.holds)).await.unwrap();
+        connect(&netns, stays).await;
+        connect(&netns, ends).await;
+        let stands = async || {
+            let wanted = Some(wanted(&policy, &[(group, one)]));
+            while in_kernel() != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        bench.know(&[(group, one)]);
+        within("the group without it", stands()).await;
+        assert!(is_tracked(&netns, stays) && is_tracked(&netns, ends), "a label changed");
+        bench.groups.send_modify(|view| view.handed_over.add([ends.parse().unwrap()]));
+        within("its connection to go", async {
+            while is_tracked(&netns, ends) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        within("the record to be as before", stands()).await;
+        assert!(is_tracked(&netns, stays), "another pod's");
+    });
+}
+
+#[test]
 fn a_reused_address_is_closed_in_the_kernel_while_the_api_server_is_away() {
     let netns = Netns::new("reused");
     netns.ip(&["address", "add", "10.244.1.3/32", "dev", "lo"]);

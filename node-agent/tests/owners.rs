@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use selvage_nftables::netlink::Standing;
 use selvage_node_agent::facts::cni_dir::CniView;
+use selvage_node_agent::watch::owned::Pods;
 use selvage_node_agent::watch::policy::PolicyView;
 use selvage_policy::compiled::{GroupId, NodePolicy};
 use support::{Bench, Shared, attachment, node_policy, wanted};
@@ -123,4 +124,61 @@ async fn a_reused_address_is_closed_once_the_agent_before_has_ended() {
     bench.policy.send_replace(PolicyView { listed: true, ..PolicyView::default() });
     after(600_000).await;
     bench.state(|s| assert_eq!((s.committed.len(), s.forgotten.len()), (3, 1), "adopted, closed, recorded"));
+}
+
+const G: GroupId = GroupId(7);
+
+fn told(bench: &Bench, members: &[&str], pods: Option<Pods>, handed_over: &[&str]) {
+    bench.groups.send_modify(|view| {
+        view.listed = true;
+        view.groups = support::members(&[(G, members)]);
+        view.pods = pods.map(|pods| (G, pods.into())).into_iter().collect();
+        view.handed_over.add(handed_over.iter().map(|address| address.parse().unwrap()));
+    });
+}
+
+fn addresses(list: &[&str]) -> BTreeSet<IpAddr> {
+    list.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_a_pod_elsewhere_are_forgotten_when_it_ends() {
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[G]);
+    let (two, one): (&[&str], &[&str]) = (&["10.244.2.2/32", "10.244.2.3/32"], &["10.244.2.2/32"]);
+    let bench = Bench::enforcing(&policy, &[(G, two)]).await;
+    told(&bench, one, Some(Pods { former: addresses(&["10.244.2.3"]), ..Pods::default() }), &[]);
+    bench.settle().await;
+    bench.state(|s| assert!(s.forgotten.is_empty(), "a label changed"));
+    told(&bench, one, Some(Pods::default()), &["10.244.2.3"]);
+    bench.state(|s| s.refuse_to_forget = true);
+    bench.settle().await;
+    bench.state(|s| assert!(s.forgotten.is_empty()));
+    // Whether this agent tries again or another comes, the table tells.
+    let kernel = bench.kernel.clone();
+    bench.stop().await;
+    kernel.0.lock().unwrap().standing = Some(Standing::Orphan);
+    let bench = Bench::start(kernel);
+    told(&bench, one, Some(Pods::default()), &[]);
+    bench.publish(1, &policy);
+    bench.settle().await;
+    bench.state(|s| assert_eq!(s.forgotten, [addresses(&["10.244.2.3"])]));
+    assert_eq!(bench.table(), Some(wanted(&policy, &[(G, one)])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_while_no_agent_ran_is_told_by_the_sets_of_the_one_before() {
+    let policy = node_policy(&[("a", "1", "10.244.1.2")], &[G]);
+    let before: &[&str] = &["10.244.2.2/32", "10.244.2.3/32", "10.244.2.4/32"];
+    let after: &[&str] = &["10.244.2.2/32", "10.244.2.8/32", "10.244.2.9/32"];
+    let pods = Pods { former: addresses(&["10.244.2.3"]), heirs: addresses(&["10.244.2.2", "10.244.2.9"]) };
+    for (pods, forgotten) in [(Some(pods), addresses(&["10.244.2.4", "10.244.2.9"])), (None, addresses(&[]))]
+    {
+        let bench = Bench::start(left(&policy, &[(G, before)]));
+        told(&bench, after, pods, &[]);
+        bench.publish(1, &policy);
+        bench.settle().await;
+        let all: BTreeSet<IpAddr> = bench.state(|s| s.forgotten.iter().flatten().copied().collect());
+        assert_eq!(all, forgotten);
+        assert_eq!(bench.table(), Some(wanted(&policy, &[(G, after)])));
+    }
 }

@@ -1,7 +1,6 @@
 //! What a large address group costs on its way into the kernel. Needs root; works in a network namespace of its own.
 #![allow(clippy::expect_used, missing_docs, reason = "a benchmark stops where it can't go on")]
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -15,7 +14,7 @@ const ELEMENTS: u32 = 200_000;
 fn group() -> Transaction {
     let keys = (0..ELEMENTS).filter_map(|n| Key::new(&(0x0a00_0000 + n).to_be_bytes()));
     let spec = SetSpec { key: vec![KeyPart::Ipv4], kind: SetKind::Points, size: Some(2 * ELEMENTS) };
-    let elements = Elements::Points(keys.collect::<BTreeSet<_>>());
+    let elements = Elements::Points(keys.collect());
     let ops = [
         Op::AddTable,
         Op::AddSet { name: "group".into(), spec },

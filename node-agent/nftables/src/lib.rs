@@ -13,5 +13,6 @@ pub mod fake;
 pub mod model;
 pub mod netlink;
 pub mod render;
+pub mod sorted;
 pub mod trace;
 pub mod transaction;

@@ -5,10 +5,16 @@
 //! encoded to netlink, decoded from what the kernel reports, dumped as text and interpreted by the packet tracer, so
 //! that "what the kernel holds is what was meant" is plain equality.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod shared;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+
+pub use shared::Shared;
+
+use crate::sorted::{Encoded, Record, Sorted};
 
 /// The name of a chain or set inside the table; at most 31 bytes, so that older kernels take it too.
 pub type Name = Arc<str>;
@@ -38,7 +44,7 @@ pub struct Chain {
     /// Where packets enter, for a base chain; a regular chain is only reached by jump and goto.
     pub base: Option<BaseChain>,
     /// Rules in order.
-    pub rules: Vec<Rule>,
+    pub rules: Shared<Rule>,
 }
 
 /// A base chain's place in the packet's way.
@@ -83,7 +89,7 @@ pub enum Hook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// What it does.
-    pub expressions: Vec<Expr>,
+    pub expressions: Shared<Expr>,
     /// A short id kept in the rule's userdata (at most 64 bytes here; the kernel takes 256), never a user's name.
     pub id: Arc<str>,
 }
@@ -313,11 +319,20 @@ pub struct Mac(pub [u8; 6]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elements {
     /// A hash set.
-    Points(BTreeSet<Key>),
-    /// An interval set: disjoint inclusive ranges, first key to last key, none adjacent to the next.
-    Ranges(BTreeMap<Key, Key>),
+    Points(Sorted<Key>),
+    /// An interval set: disjoint ranges, none adjacent to the next.
+    Ranges(Sorted<Range>),
     /// A verdict map over a hash.
     Verdicts(BTreeMap<Key, Verdict>),
+}
+
+/// An inclusive range of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    /// The first key.
+    pub first: Key,
+    /// The last key.
+    pub last: Key,
 }
 
 /// A key of at most 32 bytes, in network byte order, concatenated parts padded to 4 bytes each.
@@ -338,6 +353,39 @@ impl Key {
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+}
+
+impl Record for Key {
+    fn encode(&self) -> Encoded {
+        Encoded::new(0, &[self.as_bytes()])
+    }
+
+    fn decode(_: u8, bytes: &[u8]) -> Option<Self> {
+        Self::new(bytes)
+    }
+}
+
+impl Record for Range {
+    fn encode(&self) -> Encoded {
+        Encoded::new(self.first.len, &[self.first.as_bytes(), self.last.as_bytes()])
+    }
+
+    fn decode(shape: u8, bytes: &[u8]) -> Option<Self> {
+        let (first, last) = bytes.split_at_checked(shape.into())?;
+        Some(Self { first: Key::new(first)?, last: Key::new(last)? })
+    }
+}
+
+impl FromIterator<(Key, Key)> for Sorted<Range> {
+    fn from_iter<T: IntoIterator<Item = (Key, Key)>>(ranges: T) -> Self {
+        ranges.into_iter().map(|(first, last)| Range { first, last }).collect()
+    }
+}
+
+impl From<BTreeMap<Key, Key>> for Sorted<Range> {
+    fn from(ranges: BTreeMap<Key, Key>) -> Self {
+        ranges.into_iter().collect()
     }
 }
 

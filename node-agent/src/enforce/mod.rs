@@ -8,6 +8,7 @@ pub mod decide;
 pub mod endpoints;
 pub mod hold;
 pub mod kernel;
+mod meanwhile;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,8 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 /// Pauses after a failure, doubled up to the second.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// The least time until what must wait is tried again.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// How often a table that another process owns is looked at: it is an earlier agent that is about to end.
 const FOREIGN_RETRY: Duration = Duration::from_secs(1);
 
@@ -101,6 +104,10 @@ pub struct Enforcer<K> {
     count_at: Instant,
     /// Whose connections the kernel may hold, as the table records it.
     recorded: BTreeMap<IpAddr, Owner>,
+    /// Addresses of pods anywhere that changed hands, as groups tell, and that are not recorded yet.
+    handed_over: BTreeSet<IpAddr>,
+    /// When connections of such addresses may be forgotten again.
+    forget_at: Instant,
     /// Who changed the tables since they were read last, where the kernel said so.
     disturbers: BTreeSet<String>,
     /// The tables were read at least once since the start.
@@ -137,6 +144,8 @@ impl<K: Kernel> Enforcer<K> {
             spoofing: Spoofing::default(),
             count_at: now,
             recorded: BTreeMap::new(),
+            handed_over: BTreeSet::new(),
+            forget_at: now,
             disturbers: BTreeSet::new(),
             looked: false,
             applied: false,
@@ -155,6 +164,8 @@ impl<K: Kernel> Enforcer<K> {
                 return;
             }
             let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
+            let late = self.applied && self.recorded.values().any(|owner| *owner == Owner::ENDED);
+            let wake = if late { wake.min(self.forget_at.max(Instant::now() + LEAST_PAUSE)) } else { wake };
             self.count_at = if self.count_at <= Instant::now() { Instant::now() + COUNT } else { self.count_at };
             let wake = wake.min(self.count_at);
             let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
@@ -184,7 +195,12 @@ impl<K: Kernel> Enforcer<K> {
     async fn step(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let policy = self.inputs.policy.borrow_and_update().clone();
-        let groups = self.inputs.groups.borrow_and_update().clone();
+        let groups = {
+            let seen = self.inputs.groups.borrow_and_update();
+            // Taken with the view that says so: what is forgotten before the sets are right may come again.
+            self.handed_over.append(&mut seen.handed_over.take());
+            seen.clone()
+        };
         let cni = self.inputs.cni.borrow_and_update().clone();
         let links = self.inputs.links.borrow_and_update().clone();
         let (decision, held_until) = self.decider.decide(&policy, &groups, now);
@@ -273,7 +289,11 @@ impl<K: Kernel> Enforcer<K> {
         }
         if !self.applied {
             self.recorded = self.tables.inet.owners();
+            let standing = self.tables.inet.known();
+            let meanwhile = standing.map(|standing| meanwhile::handed_over(standing, groups));
+            self.handed_over.extend(meanwhile.into_iter().flatten());
         }
+        self.recorded.extend(self.handed_over.iter().map(|address| (*address, Owner::ENDED)));
         let owners = placement.record();
         let changed =
             |(address, old): &(&IpAddr, &Owner)| owners.get(*address).is_none_or(|new| !old.may_be(*new));
@@ -286,9 +306,14 @@ impl<K: Kernel> Enforcer<K> {
         owners::record(&mut rendered.ruleset, &kept);
         let mut committed = self.commit_ruleset(&rendered.ruleset, &facts).await?;
         self.recorded = kept;
+        self.handed_over.clear();
         self.placement = placement;
-        if !lost.is_empty() {
+        // To look through all connections for every pod that ends anywhere must not keep a busy node busy.
+        let due = Instant::now() >= self.forget_at || lost.values().any(|owner| *owner != Owner::ENDED);
+        if !lost.is_empty() && due {
+            let started = Instant::now();
             self.forget(lost.into_keys().collect()).await?;
+            self.forget_at = Instant::now() + 4 * started.elapsed();
             owners::record(&mut rendered.ruleset, &owners);
             committed |= self.commit_ruleset(&rendered.ruleset, &facts).await?;
             self.recorded = owners;

@@ -132,11 +132,14 @@ impl Standing {
 
     /// Which pod each of the node's addresses belongs to, as the table says.
     pub(super) fn owners(&self) -> BTreeMap<IpAddr, Owner> {
+        self.known().map(owners::recorded).unwrap_or_default()
+    }
+
+    /// What the table holds, as far as it is known.
+    pub(super) fn known(&self) -> Option<&Ruleset> {
         match self {
-            Self::Ours(ruleset) | Self::Adoptable(ruleset) | Self::Replaceable(ruleset) => {
-                owners::recorded(ruleset)
-            }
-            Self::Unknown | Self::Absent => BTreeMap::new(),
+            Self::Ours(ruleset) | Self::Adoptable(ruleset) | Self::Replaceable(ruleset) => Some(ruleset),
+            Self::Unknown | Self::Absent => None,
         }
     }
 

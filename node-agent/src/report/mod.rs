@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use selvage_crds::conditions::reason;
 use selvage_crds::node_policy::NotProgrammed;
 use selvage_nftables::render::Problem;
+use selvage_policy::compiled::GroupId;
 use tokio::time::Instant;
 
 use crate::enforce::decide::Accepted;
@@ -66,6 +67,10 @@ pub struct Report {
     pub addresses: Vec<String>,
     /// What somebody else did to the tables last, for a while.
     pub disturbed: Option<Disturbance>,
+    /// The highest resourceVersion of an AddressGroup that was seen before the kernel was last brought up to date.
+    pub applied_to: Option<u64>,
+    /// Groups of which something newer is known than the kernel holds.
+    pub pending: BTreeSet<GroupId>,
 }
 
 /// What somebody else did to the tables.
@@ -133,6 +138,12 @@ impl Report {
                 self.policy_set = Some(accepted.policy_set.clone());
                 self.sizes = sizes;
                 self.not_programmed = not_programmed::list(&accepted.policy, groups, &problems);
+                self.applied_to = groups.seen;
+                self.pending = groups.pending.clone();
+                self.pending.extend(problems.iter().filter_map(|problem| match problem {
+                    Problem::GroupIncomplete { group, .. } => Some(*group),
+                    _ => None,
+                }));
                 match &observed.policy {
                     Ok(_) => {
                         // While a newer one is held back for its groups, this is about the older.
@@ -198,6 +209,8 @@ impl Report {
         self.policy_set = None;
         self.sizes = Sizes::default();
         self.not_programmed.clear();
+        self.applied_to = None;
+        self.pending.clear();
     }
 }
 

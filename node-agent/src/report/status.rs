@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use selvage_crds::NodePolicyStatus;
 use selvage_crds::codec::FORMAT;
 use selvage_crds::conditions::{self, INTACT, PROGRAMMED, READY, Wanted};
-use selvage_crds::node_policy::{Counts, LastError, MAX_NOT_PROGRAMMED};
+use selvage_crds::node_policy::{AppliedGroups, Counts, LastError, MAX_NOT_PROGRAMMED, MAX_PENDING_GROUPS};
 
 use super::{Report, Verdict};
 
@@ -41,6 +41,11 @@ pub fn status(report: &Report, before: &[Condition], now: &Time) -> NodePolicySt
         not_programmed_total: u32::try_from(total).unwrap_or(u32::MAX),
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         addresses: report.addresses.clone(),
+        address_groups: Some(AppliedGroups {
+            resource_version: report.applied_to.map(|version| version.to_string()),
+            pending: report.pending.iter().take(MAX_PENDING_GROUPS).map(ToString::to_string).collect(),
+            pending_total: u32::try_from(report.pending.len()).unwrap_or(u32::MAX),
+        }),
     }
 }
 

@@ -141,7 +141,7 @@ async fn changed(report: &mut watch::Receiver<Report>, policy: &mut watch::Recei
 
 /// True where nothing but counts differs: those may wait, so that pods that come and go do not make a write a second.
 fn only_figures(a: &Report, b: &Report) -> bool {
-    let bare = |r: &Report| Report { revision: 0, sizes: Default::default(), ..r.clone() };
+    let bare = |r: &Report| Report { revision: 0, sizes: Default::default(), applied_to: None, ..r.clone() };
     bare(a) == bare(b)
 }
 

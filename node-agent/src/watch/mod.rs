@@ -5,6 +5,7 @@
 
 pub mod assembler;
 pub mod groups;
+pub mod owned;
 pub mod policy;
 
 use std::pin::Pin;

@@ -13,7 +13,7 @@ use selvage_nftables::fake::Fake;
 use selvage_nftables::model::{Name, Ruleset, TableFamily};
 use selvage_nftables::netlink::{Change, Counts, Standing, Table};
 use selvage_nftables::render::owners::{self, Owner};
-use selvage_nftables::render::{LocalFacts, Settings, render};
+use selvage_nftables::render::{Groups, LocalFacts, Settings, render};
 use selvage_nftables::transaction::Transaction;
 use selvage_node_agent::admin::Readiness;
 use selvage_node_agent::enforce::kernel::{Kernel, KernelError};
@@ -252,9 +252,9 @@ impl<K: Kernel> Bench<K> {
     }
 }
 
-pub fn members(groups: &[(GroupId, &[&str])]) -> BTreeMap<GroupId, Arc<BTreeSet<Member>>> {
+pub fn members(groups: &[(GroupId, &[&str])]) -> Groups {
     let set = |list: &[&str]| list.iter().map(|net| Member::Net(net.parse().unwrap())).collect();
-    groups.iter().map(|(id, list)| (*id, Arc::new(set(list)))).collect()
+    groups.iter().map(|(id, list)| (*id, set(list))).collect()
 }
 
 /// What the table must hold, with the addresses that the API tells.

@@ -158,8 +158,8 @@ fn subtract(a: &Elements, b: &Elements) -> Elements {
         a.iter().filter(|(k, v)| b.get(k) != Some(v)).map(|(k, v)| (*k, v.clone())).collect()
     }
     match (a, b) {
-        (Elements::Points(a), Elements::Points(b)) => Elements::Points(a.difference(b).copied().collect()),
-        (Elements::Ranges(a), Elements::Ranges(b)) => Elements::Ranges(map(a, b)),
+        (Elements::Points(a), Elements::Points(b)) => Elements::Points(a.minus(b)),
+        (Elements::Ranges(a), Elements::Ranges(b)) => Elements::Ranges(a.minus(b)),
         (Elements::Verdicts(a), Elements::Verdicts(b)) => Elements::Verdicts(map(a, b)),
         (a, _) => a.clone(),
     }
@@ -231,10 +231,8 @@ fn pieces(elements: &Elements, size: usize) -> Vec<Elements> {
         parts
     }
     match elements {
-        Elements::Points(e) => split(e.iter().copied(), size).into_iter().map(Elements::Points).collect(),
-        Elements::Ranges(e) => {
-            split(e.iter().map(|(k, v)| (*k, *v)), size).into_iter().map(Elements::Ranges).collect()
-        }
+        Elements::Points(e) => e.pieces(size).into_iter().map(Elements::Points).collect(),
+        Elements::Ranges(e) => e.pieces(size).into_iter().map(Elements::Ranges).collect(),
         Elements::Verdicts(e) => {
             split(e.iter().map(|(k, v)| (*k, v.clone())), size).into_iter().map(Elements::Verdicts).collect()
         }

@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, Mac, MetaKey, PayloadBase, Ruleset,
-    Set, Verdict,
+    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, KeyPart, Mac, MetaKey, PayloadBase, Range,
+    Ruleset, Set, Verdict,
 };
 
 /// The ruleset as text.
@@ -40,10 +40,10 @@ fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
     writeln!(out, " }}")?;
     match &set.elements {
         Elements::Points(points) => {
-            points.iter().try_for_each(|key| writeln!(out, "  {}", write_key(&set.key, key)))
+            points.iter().try_for_each(|key| writeln!(out, "  {}", write_key(&set.key, &key)))
         }
-        Elements::Ranges(ranges) => ranges.iter().try_for_each(|(first, last)| {
-            writeln!(out, "  {} - {}", write_key(&set.key, first), write_key(&set.key, last))
+        Elements::Ranges(ranges) => ranges.iter().try_for_each(|Range { first, last }| {
+            writeln!(out, "  {} - {}", write_key(&set.key, &first), write_key(&set.key, &last))
         }),
         Elements::Verdicts(verdicts) => verdicts.iter().try_for_each(|(key, verdict)| {
             writeln!(out, "  {} : {}", write_key(&set.key, key), write_verdict(verdict))

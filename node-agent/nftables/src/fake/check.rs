@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reason;
 use crate::model::{
-    CmpOp, CtKey, Elements, Expr, Key, KeyPart, MetaKey, Name, PayloadBase, Reg, Rule, Ruleset, Set,
+    CmpOp, CtKey, Elements, Expr, Key, KeyPart, MetaKey, Name, PayloadBase, Range, Reg, Rule, Ruleset, Set,
 };
 
 /// NFT_JUMP_STACK_SIZE counts the base chain too.
@@ -87,18 +87,18 @@ fn check_set(name: &Name, set: &Set) -> Result<(), Reason> {
         if good { Ok(()) } else { Err(Reason::KeyShape { set: name.clone(), key: *key }) }
     };
     match &set.elements {
-        Elements::Points(points) => points.iter().try_for_each(shape),
+        Elements::Points(points) => points.iter().try_for_each(|key| shape(&key)),
         Elements::Verdicts(verdicts) => verdicts.keys().try_for_each(shape),
         Elements::Ranges(ranges) => {
             let mut end: Option<Key> = None;
-            for (first, last) in ranges {
-                shape(first)?;
-                shape(last)?;
-                let apart = end.is_none_or(|end| end < *first && successor(&end) != Some(*first));
+            for Range { first, last } in ranges.iter() {
+                shape(&first)?;
+                shape(&last)?;
+                let apart = end.is_none_or(|end| end < first && successor(&end) != Some(first));
                 if first > last || !apart {
-                    return Err(Reason::Overlap { set: name.clone(), key: *first });
+                    return Err(Reason::Overlap { set: name.clone(), key: first });
                 }
-                end = Some(*last);
+                end = Some(last);
             }
             Ok(())
         }

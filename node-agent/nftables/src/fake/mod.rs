@@ -10,7 +10,7 @@ use thiserror::Error;
 pub use check::check;
 use check::{referenced_chains, referenced_sets};
 
-use crate::model::{Chain, Elements, Key, Name, Ruleset, Set};
+use crate::model::{Chain, Elements, Key, Name, Ruleset, Set, Shared};
 use crate::transaction::{Op, SetKind, SetSpec, Transaction};
 
 /// A table in memory; None while there is none.
@@ -152,7 +152,7 @@ fn apply(
             if table.chains.contains_key(name) {
                 return Err(Reason::Exists);
             }
-            table.chains.insert(name.clone(), Chain { base: *base, rules: Vec::new() });
+            table.chains.insert(name.clone(), Chain { base: *base, rules: Shared::default() });
             born_chains.insert(name.clone());
         }
         Op::FlushChain { name } => table.chains.get_mut(name).ok_or(Reason::Missing)?.rules.clear(),
@@ -216,12 +216,12 @@ fn empty(spec: &SetSpec) -> Set {
 fn add(set: &mut Set, elements: &Elements) -> Result<(), Reason> {
     match (&mut set.elements, elements) {
         (Elements::Points(old), Elements::Points(new)) => {
-            new.iter().try_for_each(|key| old.insert(*key).then_some(()).ok_or(Reason::ElementExists(*key)))
+            new.iter().try_for_each(|key| old.insert(key).then_some(()).ok_or(Reason::ElementExists(key)))
         }
         (Elements::Ranges(old), Elements::Ranges(new)) => {
-            new.iter().try_for_each(|(first, last)| match old.insert(*first, *last) {
-                None => Ok(()),
-                Some(_) => Err(Reason::ElementExists(*first)),
+            new.iter().try_for_each(|range| match old.insert(range) {
+                true => Ok(()),
+                false => Err(Reason::ElementExists(range.first)),
             })
         }
         (Elements::Verdicts(old), Elements::Verdicts(new)) => {
@@ -237,12 +237,12 @@ fn add(set: &mut Set, elements: &Elements) -> Result<(), Reason> {
 fn remove(set: &mut Set, elements: &Elements) -> Result<(), Reason> {
     match (&mut set.elements, elements) {
         (Elements::Points(old), Elements::Points(gone)) => {
-            gone.iter().try_for_each(|key| old.remove(key).then_some(()).ok_or(Reason::ElementMissing(*key)))
+            gone.iter().try_for_each(|key| old.remove(&key).then_some(()).ok_or(Reason::ElementMissing(key)))
         }
         (Elements::Ranges(old), Elements::Ranges(gone)) => {
-            gone.iter().try_for_each(|(first, last)| match old.remove(first) {
-                Some(seen) if seen == *last => Ok(()),
-                _ => Err(Reason::ElementMissing(*first)),
+            gone.iter().try_for_each(|range| match old.remove(&range) {
+                true => Ok(()),
+                false => Err(Reason::ElementMissing(range.first)),
             })
         }
         (Elements::Verdicts(old), Elements::Verdicts(gone)) => {

@@ -17,7 +17,9 @@ use super::wire::{
     Malformed, Message, among, attributes, be32, be64, messages, optional_be32, required, text,
 };
 use super::{UNREADABLE, uapi};
-use crate::model::{BaseChain, Chain, ChainKind, Elements, Hook, Name, Rule, Ruleset, Set, TableFamily};
+use crate::model::{
+    BaseChain, Chain, ChainKind, Elements, Hook, Name, Rule, Ruleset, Set, Shared, TableFamily,
+};
 
 /// What was read of a table so far.
 #[derive(Debug, Default)]
@@ -177,7 +179,9 @@ impl Content {
             expression::list(expressions.unwrap_or_default())
         };
         let rule = match read() {
-            Ok(expressions) => Rule { expressions, id: Arc::from(comment(userdata).unwrap_or("")) },
+            Ok(expressions) => {
+                Rule { expressions: expressions.into(), id: Arc::from(comment(userdata).unwrap_or("")) }
+            }
             Err(why) => {
                 let handle = be64(handle, "a rule's handle").unwrap_or(0);
                 unreadable_rule(&format!("rule with handle {handle}: {why}"))
@@ -221,7 +225,7 @@ impl Content {
         let mut ruleset = Ruleset::default();
         let mut unreadable = Vec::new();
         for (name, base) in self.chains {
-            let mut chain = Chain { base, rules: Vec::new() };
+            let mut chain = Chain { base, ..Chain::default() };
             if let Some(why) = self.strange_chains.remove(&name) {
                 unreadable.push(format!("chain {name}: {why}"));
                 chain.rules.push(unreadable_rule(&format!("chain: {why}")));
@@ -274,7 +278,7 @@ fn base_chain(hook: &[u8], policy: Option<&[u8]>, kind: Option<&[u8]>) -> Result
 }
 
 fn unreadable_rule(why: &str) -> Rule {
-    Rule { expressions: Vec::new(), id: Arc::from(format!("{UNREADABLE}{why}")) }
+    Rule { expressions: Shared::default(), id: Arc::from(format!("{UNREADABLE}{why}")) }
 }
 
 /// The rule's comment in libnftnl's user data: type, length, value, over and over.

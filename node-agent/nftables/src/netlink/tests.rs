@@ -20,7 +20,7 @@ fn encoder() -> Encoder<'static> {
 }
 
 fn points(count: u32) -> Elements {
-    Elements::Points((0..count).map(|n| Key::new(&n.to_be_bytes()).unwrap()).collect::<BTreeSet<_>>())
+    Elements::Points((0..count).map(|n| Key::new(&n.to_be_bytes()).unwrap()).collect())
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn nothing_to_say_is_an_empty_batch() {
 fn ranges_end_before_the_marked_element_and_the_last_key_needs_none() {
     let key = |n: u32| Key::new(&n.to_be_bytes()).unwrap();
     let ranges = BTreeMap::from([(key(0x00ff_ff00), key(0x00ff_ffff)), (key(0xffff_0000), key(0xffff_ffff))]);
-    let op = Op::AddElements { set: "a".into(), elements: Elements::Ranges(ranges) };
+    let op = Op::AddElements { set: "a".into(), elements: Elements::Ranges(ranges.into()) };
     let batch = encoder().batch(&[op].into_iter().collect(), 1).unwrap();
     let message = messages(&batch.bytes).nth(1).unwrap().unwrap();
     let list = attributes(message.attributes().unwrap()).last().unwrap().unwrap();

@@ -11,7 +11,7 @@ use super::expr::{
     short_hash,
 };
 use super::{Groups, Rendered};
-use crate::model::{CmpOp, Elements, Expr, Key, KeyPart, Name, Set};
+use crate::model::{CmpOp, Elements, Expr, KeyPart, Name, Range, Set};
 
 /// Alternatives, one of which must hold; each a run of expressions all of which must hold. No alternative at all never
 /// holds, an empty one always does.
@@ -62,7 +62,7 @@ impl<'a> GroupSets<'a> {
         }
         let nets =
             self.groups.get(&group).into_iter().flat_map(|members| members.iter()).filter_map(|m| match m {
-                Member::Net(net) if family_of(net.addr()) == family => Some(*net),
+                Member::Net(net) if family_of(net.addr()) == family => Some(net),
                 _ => None,
             });
         let set = address_set(nets, family);
@@ -83,8 +83,8 @@ impl<'a> GroupSets<'a> {
         }
         let members = self.groups.get(&group).into_iter().flat_map(|members| members.iter());
         let keys = members.filter_map(|m| match m {
-            Member::Port(address, protocol, port) if family_of(*address) == family => {
-                key(&[&address_bytes(*address), &[*protocol], &port.to_be_bytes()])
+            Member::Port(address, protocol, port) if family_of(address) == family => {
+                key(&[&address_bytes(address), &[protocol], &port.to_be_bytes()])
             }
             _ => None,
         });
@@ -121,6 +121,11 @@ impl<'a> GroupSets<'a> {
             false => tests,
         }
     }
+}
+
+/// The sets that a group of pods may have in one family.
+pub(super) fn of_group(family: Family, group: GroupId) -> [Name; 2] {
+    ['g', 'p'].map(|prefix| group_name(prefix, family, group))
 }
 
 /// The low 96 bits of the group's id, which is a hash: with a million groups the chance of any two being equal is below
@@ -166,7 +171,7 @@ fn nets_test(
 
 fn covers_all(set: &Set) -> bool {
     let Elements::Ranges(ranges) = &set.elements else { return false };
-    ranges.iter().any(|(first, last)| {
+    ranges.iter().any(|Range { first, last }| {
         first.as_bytes().iter().all(|b| *b == 0) && last.as_bytes().iter().all(|b| *b == 0xff)
     })
 }
@@ -185,7 +190,7 @@ pub(super) fn address_set(nets: impl Iterator<Item = IpNet>, family: Family) -> 
             key(&[&address_bytes(address(last, family))])?,
         ))
     });
-    Set { key: part, elements: Elements::Ranges(ranges.collect::<BTreeMap<Key, Key>>()), size: None }
+    Set { key: part, elements: Elements::Ranges(ranges.collect()), size: None }
 }
 
 /// Sorted, disjoint, none adjacent to the next: the kernel refuses ranges that overlap.

@@ -197,7 +197,7 @@ fn guard(settings: &Settings, output: &mut Rendered) {
         rules.push(rule(id, [protocol(UDP), port, count_drop()]));
     }
     rules.push(rule("guard-ipip", [protocol(IPIP), count_drop()]));
-    output.add_chain(&names::GUARD.into(), Chain { base: Some(base), rules });
+    output.add_chain(&names::GUARD.into(), Chain { base: Some(base), rules: rules.into() });
 }
 
 /// Broadcast and multicast, by frame and by address: a frame to one neighbour can carry a packet to all.
@@ -269,7 +269,7 @@ fn chain(way: &Way, dispatch: bool, settings: &Settings, output: &mut Rendered) 
         };
         rules.push(rule("unknown-pod", [on_pod_side(key, false), count_drop()]));
     }
-    output.add_chain(&way.name.into(), Chain { base: Some(base), rules });
+    output.add_chain(&way.name.into(), Chain { base: Some(base), rules: rules.into() });
 }
 
 fn ct_bits(key: CtKey, bits: u32) -> Vec<Expr> {

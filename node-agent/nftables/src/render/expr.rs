@@ -1,6 +1,5 @@
 //! Small builders of expressions, keys and sets.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use selvage_policy::compiled::{End, Family};
 use crate::model::{
     CmpOp, Elements, Expr, Key, KeyPart, MetaKey, Name, PayloadBase, Reg, Rule, Set, Verdict,
 };
+use crate::sorted::Sorted;
 
 /// IPPROTO_IPIP.
 pub(super) const IPIP: u8 = 4;
@@ -192,7 +192,7 @@ pub(super) fn key(parts: &[&[u8]]) -> Option<Key> {
 }
 
 pub(super) fn points(key: Vec<KeyPart>, keys: impl IntoIterator<Item = Key>) -> Set {
-    let points: BTreeSet<Key> = keys.into_iter().collect();
+    let points: Sorted<Key> = keys.into_iter().collect();
     let size = Some(set_capacity(points.len()));
     Set { key, elements: Elements::Points(points), size }
 }

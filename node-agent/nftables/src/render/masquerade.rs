@@ -9,7 +9,7 @@ use selvage_policy::compiled::{End, Family, Masquerade};
 use super::Rendered;
 use super::address::address_set;
 use super::expr::{R0, family, family_digit, family_of, load_address, lookup, rule};
-use crate::model::{BaseChain, Chain, ChainKind, Expr, Hook, Name};
+use crate::model::{BaseChain, Chain, ChainKind, Expr, Hook, Name, Shared};
 
 const CHAIN: &str = "masquerade";
 /// NF_IP_PRI_NAT_SRC.
@@ -17,7 +17,7 @@ const SOURCE_NAT: i32 = 100;
 
 pub(super) fn render(wanted: &Masquerade, output: &mut Rendered) {
     let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: SOURCE_NAT, drop: false };
-    let mut chain = Chain { base: Some(base), rules: Vec::new() };
+    let mut chain = Chain { base: Some(base), rules: Shared::default() };
     for which in [Family::V4, Family::V6] {
         let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
             nets.iter().copied().filter(|net| family_of(net.addr()) == which).collect()

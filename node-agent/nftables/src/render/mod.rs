@@ -8,6 +8,7 @@ mod base;
 pub mod bridge;
 mod expr;
 mod masquerade;
+mod member;
 pub mod owners;
 mod ports;
 mod profile;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 use selvage_policy::compiled::{EndpointKey, GroupId, Member, NodePolicy, PolicyKey, ProfileId};
 
 use crate::model::{Chain, Expr, Name, Rule, Ruleset, Set};
+use crate::sorted::Sorted;
 
 /// The address groups that are complete, with their members. A group that a rule names and that is absent here is not
 /// complete yet, and the rule is rendered closed.
-pub type Groups = BTreeMap<GroupId, Arc<BTreeSet<Member>>>;
+pub type Groups = BTreeMap<GroupId, Sorted<Member>>;
 
 /// What the node knows by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

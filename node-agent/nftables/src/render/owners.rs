@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use selvage_policy::compiled::Family;
+use selvage_policy::compiled::{Family, GroupId};
 
 use super::Direction;
+use super::address::of_group as of_group_names;
 use super::base::names;
 use super::expr::{address_bytes, address_part, family_of, key, padded_name, points, short_hash};
 use crate::model::{Elements, Key, KeyPart, Name, Ruleset, Set};
@@ -25,6 +26,9 @@ pub struct Owner([u8; DIGITS]);
 impl Owner {
     /// A pod of an agent that kept no record.
     pub const UNKNOWN: Self = Self([b'?'; DIGITS]);
+
+    /// No pod of this node: an address that left its pod, wherever that was, and whose connections are to be forgotten.
+    pub const ENDED: Self = Self([b'-'; DIGITS]);
 
     /// The pod with this uid.
     pub fn of(uid: &str) -> Self {
@@ -72,6 +76,21 @@ pub fn recorded(ruleset: &Ruleset) -> BTreeMap<IpAddr, Owner> {
     owners
 }
 
+/// The addresses that a table which was read holds of a group; None where it does not know the group.
+pub fn of_group(ruleset: &Ruleset, group: GroupId) -> Option<BTreeSet<IpAddr>> {
+    let names = FAMILIES.into_iter().flat_map(|family| of_group_names(family, group));
+    let sets = names.flat_map(|name| {
+        let from = ruleset.sets.range(name.clone()..).take_while({
+            let name = name.clone();
+            move |(set, _)| set.starts_with(&*name)
+        });
+        from.filter(move |(set, _)| is_generation(set, &name)).map(|(_, set)| set)
+    });
+    let mut sets = sets.peekable();
+    sets.peek()?;
+    Some(sets.flat_map(addresses_of).map(|(address, _)| address).collect())
+}
+
 /// Takes the addresses out of everything that lets packets of theirs pass. The record still holds them.
 pub fn close(ruleset: &mut Ruleset, addresses: &BTreeSet<IpAddr>) {
     for family in FAMILIES {
@@ -97,17 +116,21 @@ pub fn close(ruleset: &mut Ruleset, addresses: &BTreeSet<IpAddr>) {
 }
 
 /// Addresses in a set of points, each with what follows it in its key.
-fn members<'a>(ruleset: &'a Ruleset, base: &'a Name) -> impl Iterator<Item = (IpAddr, &'a [u8])> + 'a {
+fn members<'a>(ruleset: &'a Ruleset, base: &'a Name) -> impl Iterator<Item = (IpAddr, Vec<u8>)> + 'a {
     let sets = ruleset.sets.iter().filter(|(name, _)| is_generation(name, base)).map(|(_, set)| set);
-    sets.flat_map(points_of).filter_map(|(part, key)| {
+    sets.flat_map(addresses_of)
+}
+
+fn addresses_of(set: &Set) -> impl Iterator<Item = (IpAddr, Vec<u8>)> {
+    points_of(set).filter_map(|(part, key)| {
         let (address, rest) = key.as_bytes().split_at_checked(part.size())?;
         let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
         let address = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?;
-        Some((address, rest))
+        Some((address, rest.to_vec()))
     })
 }
 
-fn points_of(set: &Set) -> impl Iterator<Item = (KeyPart, &Key)> {
+fn points_of(set: &Set) -> impl Iterator<Item = (KeyPart, Key)> {
     let points = match (&set.elements, set.key.first()) {
         (Elements::Points(points), Some(part)) => Some(points.iter().map(|key| (*part, key))),
         _ => None,

@@ -9,7 +9,7 @@ use super::address::merge;
 use super::expr::{
     ICMP, ICMPV6, R0, compare, key, load_port, load_transport, lookup, points, protocol, short_hash,
 };
-use crate::model::{CmpOp, Elements, Expr, Key, KeyPart, MetaKey, Name, Set};
+use crate::model::{CmpOp, Elements, Expr, KeyPart, MetaKey, Name, Set};
 
 /// What a packet's protocol and ports must be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -173,8 +173,7 @@ fn port_set(ranges: &[(u16, u16)], output: &mut Rendered) -> Name {
         points(vec![KeyPart::Port], ranges.iter().filter_map(|(first, _)| as_key(first)))
     } else {
         let ranges = ranges.iter().filter_map(|(first, last)| Some((as_key(first)?, as_key(last)?)));
-        let ranges: BTreeMap<Key, Key> = ranges.collect();
-        Set { key: vec![KeyPart::Port], elements: Elements::Ranges(ranges), size: None }
+        Set { key: vec![KeyPart::Port], elements: Elements::Ranges(ranges.collect()), size: None }
     };
     output.add_set(&name, set);
     name

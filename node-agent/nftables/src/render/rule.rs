@@ -65,7 +65,7 @@ pub(super) fn expand(
     });
     let found = found.collect();
     output.add_chain(&any, Chain { base: None, rules: found });
-    output.add_chain(&one, Chain { base: None, rules: vec![rule(place.id.clone(), [note])] });
+    output.add_chain(&one, Chain { base: None, rules: vec![rule(place.id.clone(), [note])].into() });
     vec![rule(place.id.clone(), [verdict(Verdict::Jump(any))])]
 }
 

@@ -14,8 +14,8 @@ use thiserror::Error;
 pub use packet::{Conntrack, Packet, Routing, Transport};
 
 use crate::model::{
-    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, MetaKey, Name, PayloadBase, Reg, Ruleset,
-    Verdict,
+    Chain, ChainKind, CmpOp, CtKey, Elements, Expr, Hook, Key, MetaKey, Name, PayloadBase, Range, Reg,
+    Ruleset, Verdict,
 };
 
 /// NF_IP_PRI_CONNTRACK: below it nothing is known of the connection.
@@ -233,7 +233,9 @@ impl Run<'_> {
                     let is_in = match &found.elements {
                         Elements::Points(points) => points.contains(&key),
                         Elements::Ranges(ranges) => {
-                            ranges.range(..=key).next_back().is_some_and(|(_, last)| key <= *last)
+                            let latest = Key::new(&vec![0xff; key.as_bytes().len()]).unwrap_or(key);
+                            let reaches = |range: Range| range.first <= key && key <= range.last;
+                            ranges.floor(&Range { first: key, last: latest }).is_some_and(reaches)
                         }
                         Elements::Verdicts(_) => return Err(missing(set)),
                     };

@@ -93,8 +93,9 @@ fn some_chain() -> impl Strategy<Value = Chain> {
     let base = (kinds, hooks, any::<i32>(), any::<bool>())
         .prop_map(|(kind, hook, priority, drop)| BaseChain { kind, hook, priority, drop });
     let rule = (vec(expression(), 0..6), "[a-zA-Z0-9 ./-]{0,64}")
-        .prop_map(|(expressions, id)| Rule { expressions, id: id.into() });
-    (proptest::option::of(base), vec(rule, 0..5)).prop_map(|(base, rules)| Chain { base, rules })
+        .prop_map(|(expressions, id)| Rule { expressions: expressions.into(), id: id.into() });
+    (proptest::option::of(base), vec(rule, 0..5))
+        .prop_map(|(base, rules)| Chain { base, rules: rules.into() })
 }
 
 fn length(parts: &[KeyPart]) -> usize {
@@ -117,7 +118,7 @@ fn keys(length: usize) -> impl Strategy<Value = Key> {
 
 fn part() -> impl Strategy<Value = KeyPart> {
     use KeyPart::*;
-    select(vec![Ipv4, Ipv6, Protocol, Port, InterfaceName, Mac])
+    select(vec![Ipv4, Ipv6, Protocol, Port, InterfaceName])
 }
 
 fn set() -> impl Strategy<Value = Set> {
@@ -125,7 +126,7 @@ fn set() -> impl Strategy<Value = Set> {
     let hashed = (parts, proptest::option::of(1..u32::MAX)).prop_flat_map(|(key, size)| {
         let keys = || keys(length(&key));
         let elements = prop_oneof![
-            btree_set(keys(), 0..20).prop_map(Elements::Points),
+            btree_set(keys(), 0..20).prop_map(|keys| Elements::Points(keys.into())),
             btree_map(keys(), verdict(), 0..20).prop_map(Elements::Verdicts),
         ];
         elements.prop_map(move |elements| Set { key: key.clone(), elements, size })
@@ -155,7 +156,7 @@ fn ranges(bounds: BTreeSet<Key>) -> Elements {
             last = Some(pair[1]);
         }
     }
-    Elements::Ranges(ranges)
+    Elements::Ranges(ranges.into())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sizes far beyond every default buffer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn a_full_set_refuses_more_and_keeps_what_it_has() {
     let set = points(vec![KeyPart::Ipv4], [nth(1), nth(2)], Some(2));
     let wish = Ruleset { chains: BTreeMap::new(), sets: BTreeMap::from([("two".into(), set)]) };
     connection.commit(&creation(&wish)).unwrap();
-    let third = Elements::Points(BTreeSet::from([nth(3)]));
+    let third = Elements::Points([nth(3)].into());
     let more: Transaction = [Op::AddElements { set: "two".into(), elements: third }].into_iter().collect();
     let error = connection.commit(&more).unwrap_err();
     assert!(error.has_errno(nix::errno::Errno::ENFILE as i32), "{error}");

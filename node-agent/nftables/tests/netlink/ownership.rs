@@ -12,7 +12,7 @@ use crate::netns::Namespace;
 use crate::sample::*;
 
 fn small() -> Ruleset {
-    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![rule("a", vec![Expr::Counter])] };
+    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![rule("a", vec![Expr::Counter])].into() };
     Ruleset { chains: BTreeMap::from([("from_pod".into(), chain)]), sets: BTreeMap::new() }
 }
 

@@ -1,6 +1,6 @@
 //! What is refused is named, and changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 use selvage_nftables::model::*;
@@ -20,7 +20,7 @@ fn rejections(error: CommitError) -> Vec<Rejection> {
 }
 
 fn elements(set: &str, points: &[Key]) -> Op {
-    let elements = Elements::Points(points.iter().copied().collect::<BTreeSet<_>>());
+    let elements = Elements::Points(points.iter().copied().collect());
     Op::AddElements { set: set.into(), elements }
 }
 
@@ -103,7 +103,7 @@ fn overlapping_ranges_and_a_changed_verdict_are_refused() {
     let mut connection = connect(&namespace, Ownership::Owned);
     let wish = everything();
     connection.commit(&creation(&wish)).unwrap();
-    let overlap = Elements::Ranges(BTreeMap::from([(v4(10, 0, 5, 0), v4(10, 0, 5, 255))]));
+    let overlap = Elements::Ranges([(v4(10, 0, 5, 0), v4(10, 0, 5, 255))].into_iter().collect());
     let verdict = Elements::Verdicts(BTreeMap::from([(v4(10, 0, 0, 3), Verdict::Accept)]));
     for (set, elements) in [("cidr4", overlap), ("dispatch4", verdict)] {
         let op = Op::AddElements { set: set.into(), elements };
@@ -112,7 +112,7 @@ fn overlapping_ranges_and_a_changed_verdict_are_refused() {
     }
     let absent = Op::DeleteElements {
         set: "v4".into(),
-        elements: Elements::Points(BTreeSet::from([v4(10, 0, 0, 1), v4(10, 7, 7, 7)])),
+        elements: Elements::Points([v4(10, 0, 0, 1), v4(10, 7, 7, 7)].into()),
     };
     let error = connection.commit(&[absent].into_iter().collect()).unwrap_err();
     assert_eq!(rejections(error)[0].errno, Errno::ENOENT as i32);

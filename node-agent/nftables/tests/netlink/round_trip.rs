@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use selvage_nftables::model::*;
 use selvage_nftables::netlink::{Counts, Ownership, Standing};
+use selvage_nftables::sorted::Sorted;
 use selvage_nftables::transaction::{Op, Transaction};
 use serde_json::Value;
 
@@ -56,16 +57,13 @@ fn every_operation_does_what_it_says() {
 
     let drop_all = rule("closed", vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]);
     let moved = BTreeMap::from([(v4(10, 0, 0, 1), Verdict::Drop)]);
-    let gone = Elements::Ranges(BTreeMap::from([
+    let gone = Elements::Ranges(Sorted::from_iter([
         (v4(10, 2, 0, 7), v4(10, 2, 0, 7)),
         (v4(240, 0, 0, 0), v4(255, 255, 255, 255)),
     ]));
     let ops = vec![
-        Op::DeleteElements {
-            set: "v4".into(),
-            elements: Elements::Points(BTreeSet::from([v4(10, 0, 0, 1)])),
-        },
-        Op::AddElements { set: "v4".into(), elements: Elements::Points(BTreeSet::from([v4(10, 9, 9, 9)])) },
+        Op::DeleteElements { set: "v4".into(), elements: Elements::Points([v4(10, 0, 0, 1)].into()) },
+        Op::AddElements { set: "v4".into(), elements: Elements::Points([v4(10, 9, 9, 9)].into()) },
         Op::DeleteElements { set: "cidr4".into(), elements: gone },
         Op::DeleteElements { set: "dispatch4".into(), elements: Elements::Verdicts(moved.clone()) },
         Op::AddElements { set: "dispatch4".into(), elements: Elements::Verdicts(moved) },
@@ -79,14 +77,14 @@ fn every_operation_does_what_it_says() {
     let sets = &mut wish.sets;
     sets.insert("v4".into(), points(vec![KeyPart::Ipv4], [v4(10, 0, 0, 2), v4(10, 9, 9, 9)], Some(64)));
     if let Elements::Ranges(ranges) = &mut sets.get_mut("cidr4").unwrap().elements {
-        ranges.remove(&v4(10, 2, 0, 7));
-        ranges.remove(&v4(240, 0, 0, 0));
+        ranges.retain(|range| range.first != v4(10, 2, 0, 7));
+        ranges.retain(|range| range.first != v4(240, 0, 0, 0));
     }
     if let Elements::Verdicts(verdicts) = &mut sets.get_mut("dispatch4").unwrap().elements {
         verdicts.insert(v4(10, 0, 0, 1), Verdict::Drop);
     }
     sets.remove("unsized");
-    wish.chains.get_mut("other").unwrap().rules = vec![drop_all];
+    wish.chains.get_mut("other").unwrap().rules = vec![drop_all].into();
     wish.chains.remove("out");
     assert_same(&connection.read().unwrap().unwrap().ruleset, &wish);
 
@@ -160,7 +158,7 @@ fn nft_reads_what_was_meant() {
 fn rules_of_others_are_never_taken_for_ours() {
     let namespace = Namespace::new();
     let mut connection = connect(&namespace, Ownership::Plain);
-    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![rule("a", vec![Expr::Counter])] };
+    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![rule("a", vec![Expr::Counter])].into() };
     let wish = Ruleset { chains: BTreeMap::from([("from_pod".into(), chain)]), sets: BTreeMap::new() };
     connection.commit(&creation(&wish)).unwrap();
     for (strange, why) in [
@@ -191,14 +189,14 @@ fn rules_of_others_are_never_taken_for_ours() {
     let inserted = rule("b", vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]);
     assert_eq!(seen.ruleset.chains["from_pod"].rules[0], inserted);
     let ranges = BTreeMap::from([(key(&[0, 80]), key(&[0, 90])), (key(&[1, 187]), key(&[1, 187]))]);
-    assert_eq!(seen.ruleset.sets["n"].elements, Elements::Ranges(ranges));
+    assert_eq!(seen.ruleset.sets["n"].elements, Elements::Ranges(ranges.into()));
 }
 
 #[test]
 fn the_anonymous_set_of_a_foreign_rule_goes_with_it() {
     let namespace = Namespace::new();
     let mut connection = connect(&namespace, Ownership::Plain);
-    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![] };
+    let chain = Chain { base: base(Hook::Forward, 0), rules: vec![].into() };
     let wish = Ruleset { chains: BTreeMap::from([("from_pod".into(), chain)]), sets: BTreeMap::new() };
     connection.commit(&creation(&wish)).unwrap();
     namespace.nft("add rule inet selvage from_pod ip saddr { 10.0.0.1, 10.0.0.2 } accept");
@@ -218,7 +216,7 @@ fn counters_count_by_chain_and_id() {
         rule("no counter", vec![Expr::Verdict(Verdict::Accept)]),
         rule("never", vec![Expr::Counter]),
     ];
-    let output = Chain { base: base(Hook::Output, 0), rules };
+    let output = Chain { base: base(Hook::Output, 0), rules: rules.into() };
     let wish = Ruleset { chains: BTreeMap::from([("output".into(), output)]), sets: BTreeMap::new() };
     connection.commit(&creation(&wish)).unwrap();
     namespace.run(|| {

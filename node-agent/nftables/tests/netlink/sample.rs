@@ -1,6 +1,6 @@
 //! Rulesets for the tests, and the plain way to commit one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use selvage_nftables::model::*;
 use selvage_nftables::netlink::{Connection, Ownership, Settings};
@@ -57,7 +57,7 @@ pub fn v6(last: u16) -> Key {
 }
 
 pub fn rule(id: &str, expressions: Vec<Expr>) -> Rule {
-    Rule { expressions, id: id.into() }
+    Rule { expressions: expressions.into(), id: id.into() }
 }
 
 pub fn base(hook: Hook, priority: i32) -> Option<BaseChain> {
@@ -65,11 +65,11 @@ pub fn base(hook: Hook, priority: i32) -> Option<BaseChain> {
 }
 
 pub fn chain(rules: Vec<Rule>) -> Chain {
-    Chain { base: None, rules }
+    Chain { base: None, rules: rules.into() }
 }
 
 pub fn points(key: Vec<KeyPart>, points: impl IntoIterator<Item = Key>, size: Option<u32>) -> Set {
-    Set { key, elements: Elements::Points(points.into_iter().collect::<BTreeSet<_>>()), size }
+    Set { key, elements: Elements::Points(points.into_iter().collect()), size }
 }
 
 fn concat(parts: &[&[u8]]) -> Key {
@@ -128,13 +128,22 @@ pub fn everything() -> Ruleset {
         (v4(10, 2, 0, 7), v4(10, 2, 0, 7)),
         (v4(240, 0, 0, 0), v4(255, 255, 255, 255)),
     ]);
-    sets.insert("cidr4".into(), Set { key: vec![Ipv4], elements: Elements::Ranges(ranges4), size: None });
+    sets.insert(
+        "cidr4".into(),
+        Set { key: vec![Ipv4], elements: Elements::Ranges(ranges4.into()), size: None },
+    );
     let mut top = [0xff; 16];
     top[15] = 0;
     let ranges6 = BTreeMap::from([(v6(16), v6(31)), (key(&top), key(&[0xff; 16]))]);
-    sets.insert("cidr6".into(), Set { key: vec![Ipv6], elements: Elements::Ranges(ranges6), size: None });
+    sets.insert(
+        "cidr6".into(),
+        Set { key: vec![Ipv6], elements: Elements::Ranges(ranges6.into()), size: None },
+    );
     let ports = BTreeMap::from([(key(&[0, 0]), key(&[0, 79])), (key(&[31, 64]), key(&[255, 255]))]);
-    sets.insert("ports".into(), Set { key: vec![Port], elements: Elements::Ranges(ports), size: None });
+    sets.insert(
+        "ports".into(),
+        Set { key: vec![Port], elements: Elements::Ranges(ports.into()), size: None },
+    );
     let verdicts = BTreeMap::from([
         (v4(10, 0, 0, 1), Verdict::Jump("profile".into())),
         (v4(10, 0, 0, 2), Verdict::Goto("other".into())),
@@ -171,7 +180,7 @@ fn every_chain() -> BTreeMap<Name, Chain> {
         ),
         rule("link", vec![payload(LinkLayer, 6, 6, 1), Expr::Verdict(Verdict::Return)]),
     ];
-    chains.insert("guard".into(), Chain { base: base(Hook::Prerouting, -300), rules: guard });
+    chains.insert("guard".into(), Chain { base: base(Hook::Prerouting, -300), rules: guard.into() });
     let mut map = vec![];
     map.extend(family(2));
     map.extend([payload(Network, 12, 4, 0), Expr::VerdictMap { map: "dispatch4".into(), sreg: Reg(0) }]);
@@ -201,14 +210,17 @@ fn every_chain() -> BTreeMap<Name, Chain> {
         rule("interface", by_interface),
         rule("", vec![Expr::Counter]),
     ];
-    chains.insert("from_pod".into(), Chain { base: base(Hook::Forward, 0), rules });
+    chains.insert("from_pod".into(), Chain { base: base(Hook::Forward, 0), rules: rules.into() });
     let closed = BaseChain { kind: ChainKind::Filter, hook: Hook::Input, priority: 0, drop: true };
-    chains.insert("closed".into(), Chain { base: Some(closed), rules: vec![] });
-    chains.insert("out".into(), Chain { base: base(Hook::Output, 10), rules: vec![] });
+    chains.insert("closed".into(), Chain { base: Some(closed), rules: vec![].into() });
+    chains.insert("out".into(), Chain { base: base(Hook::Output, 10), rules: vec![].into() });
     let nat = BaseChain { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: 100, drop: false };
     chains.insert(
         "postrouting".into(),
-        Chain { base: Some(nat), rules: vec![rule("masquerade", vec![Expr::Counter, Expr::Masquerade])] },
+        Chain {
+            base: Some(nat),
+            rules: vec![rule("masquerade", vec![Expr::Counter, Expr::Masquerade])].into(),
+        },
     );
     let compare = |op, data: &[u8]| Expr::Cmp { sreg: Reg(0), op, data: data.to_vec() };
     let mut profile = vec![rule(

@@ -1,7 +1,5 @@
 //! Hearing of others' changes.
 
-use std::collections::BTreeSet;
-
 use selvage_nftables::model::*;
 use selvage_nftables::netlink::{Change, Ownership};
 use selvage_nftables::transaction::{Op, Transaction};
@@ -60,7 +58,7 @@ fn more_notices_than_there_is_room_for_mean_that_the_table_must_be_read() {
     let set = points(vec![KeyPart::Ipv4], [], Some(400_000));
     let wish = Ruleset { chains: Default::default(), sets: [("all".into(), set)].into() };
     connection.commit(&creation(&wish)).unwrap();
-    let elements = Elements::Points((0..200_000).map(nth).collect::<BTreeSet<_>>());
+    let elements = Elements::Points((0..200_000).map(nth).collect());
     for _ in 0..2 {
         let add = Op::AddElements { set: "all".into(), elements: elements.clone() };
         let delete = Op::DeleteElements { set: "all".into(), elements: elements.clone() };

@@ -1,7 +1,6 @@
 //! A node as its agent has it: what the engine says, sent through the wire codec, rendered.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use selvage_crds::address_group::{AddressGroupSpec, Slice};
 use selvage_crds::codec::{decode_node_policy, decode_slice, encode_node_policy, encode_slice};
@@ -21,7 +20,7 @@ pub fn received(engine: &Engine, node: &str) -> Option<(NodePolicy, Groups)> {
     let spec: NodePolicySpec = over_the_wire(&spec);
     let policy = decode_node_policy(node, &spec).unwrap();
     assert_eq!(policy, *published, "the codec loses something");
-    let groups = policy.groups.iter().map(|id| (*id, Arc::new(group(engine, *id)))).collect();
+    let groups = policy.groups.iter().map(|id| (*id, group(engine, *id).into())).collect();
     Some((policy, groups))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvage_nftables::model::Ruleset;
-use selvage_nftables::render::{LocalFacts, Settings, render};
+use selvage_nftables::render::{Groups, LocalFacts, Settings, render};
 use selvage_policy::compiled::{
     Action, AddressTerm, Endpoint, EndpointKey, GroupId, Member, NamedPort, NodePolicy, Policy, PolicyKey,
     PolicyKind, PortMatch, PortRange, Profile, ProfileId, Rule, Service, TierStep,
@@ -18,7 +18,7 @@ use crate::bed::{Addresses, Host};
 #[derive(Clone)]
 pub struct World {
     pub policy: NodePolicy,
-    groups: BTreeMap<GroupId, Arc<BTreeSet<Member>>>,
+    groups: Groups,
     pub facts: LocalFacts,
     pub settings: Settings,
 }
@@ -102,7 +102,7 @@ impl World {
     /// A group of these members.
     pub fn group(&mut self, members: impl IntoIterator<Item = Member>) -> GroupId {
         let id = GroupId(self.groups.len() as u128 + 1);
-        self.groups.insert(id, Arc::new(members.into_iter().collect()));
+        self.groups.insert(id, members.into_iter().collect());
         self.policy.groups.insert(id);
         id
     }

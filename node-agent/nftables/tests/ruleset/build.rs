@@ -78,7 +78,7 @@ impl World {
 
     /// A complete group.
     pub fn group(mut self, id: u128, members: impl IntoIterator<Item = Member>) -> Self {
-        self.groups.insert(GroupId(id), Arc::new(members.into_iter().collect()));
+        self.groups.insert(GroupId(id), members.into_iter().collect());
         self
     }
 

@@ -147,13 +147,16 @@ fn intervals(ranges: &BTreeSet<(u16, u16)>) -> Ruleset {
     let key = |port: u16| Key::new(&port.to_be_bytes()).unwrap();
     let elements: BTreeMap<Key, Key> =
         merged.into_iter().map(|(first, last)| (key(first), key(last))).collect();
-    let set = Set { key: vec![KeyPart::Port], elements: Elements::Ranges(elements), size: None };
+    let set = Set { key: vec![KeyPart::Port], elements: Elements::Ranges(elements.into()), size: None };
     let expressions = vec![
         Expr::Meta { key: MetaKey::L4Proto, dreg: Reg(0) },
         Expr::Payload { base: PayloadBase::Transport, offset: 2, len: 2, dreg: Reg(0) },
         Expr::Lookup { set: "ports".into(), sreg: Reg(0), negated: false },
     ];
-    let chain = Chain { base: None, rules: vec![model::Rule { expressions, id: "uses".into() }] };
+    let chain = Chain {
+        base: None,
+        rules: vec![model::Rule { expressions: expressions.into(), id: "uses".into() }].into(),
+    };
     Ruleset {
         chains: BTreeMap::from([("chain".into(), chain)]),
         sets: BTreeMap::from([("ports".into(), set)]),

@@ -1,6 +1,6 @@
 //! The helpers of the other tests are strict themselves: what the kernel would refuse or misread is an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rstest::rstest;
 use selvage_nftables::fake::{Fake, FakeError, Reason, check};
@@ -20,7 +20,7 @@ fn key(bytes: &[u8]) -> Key {
 }
 
 fn rule(expressions: Vec<Expr>) -> Rule {
-    Rule { expressions, id: "test".into() }
+    Rule { expressions: expressions.into(), id: "test".into() }
 }
 
 fn go(verdict: fn(Name) -> Verdict, to: &str) -> Rule {
@@ -118,7 +118,7 @@ fn reason(error: FakeError) -> Reason {
 )]
 #[case::no_size(vec![add_set("t", SetKind::Points, None)], "SizeMissing")]
 #[case::key_length(
-    vec![add("s", Elements::Points(BTreeSet::from([key(&[10, 0])])))], "KeyShape"
+    vec![add("s", Elements::Points([key(&[10, 0])].into()))], "KeyShape"
 )]
 #[case::map_to_nowhere(vec![delete("m", leads("led")), add("m", leads("none"))], "DanglingChain")]
 #[case::map_to_a_newborn(
@@ -174,7 +174,10 @@ fn the_fake_knows_how_deep_chains_nest(#[case] chains: usize, #[case] good: bool
 }
 
 fn base(hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { base: Some(BaseChain { kind: ChainKind::Filter, hook, priority, drop: false }), rules }
+    Chain {
+        base: Some(BaseChain { kind: ChainKind::Filter, hook, priority, drop: false }),
+        rules: rules.into(),
+    }
 }
 
 fn packet() -> Packet {
@@ -203,7 +206,7 @@ fn the_tracer_refuses_what_the_kernel_would_misread() {
     assert!(matches!(trace(&missing, &packet()), Err(TraceError::Missing { .. })));
     let circle = table(vec![
         ("c", base(Hook::Forward, 0, vec![go(Verdict::Jump, "d")])),
-        ("d", Chain { base: None, rules: vec![go(Verdict::Goto, "d")] }),
+        ("d", Chain { base: None, rules: vec![go(Verdict::Goto, "d")].into() }),
     ]);
     assert!(matches!(trace(&circle, &packet()), Err(TraceError::TooDeep(_))));
 }
@@ -219,9 +222,9 @@ fn the_tracer_follows_verdicts_as_the_kernel_does() {
             ("empty", Chain::default()),
             (
                 "returns",
-                Chain { base: None, rules: vec![verdict(Verdict::Return), verdict(Verdict::Accept)] },
+                Chain { base: None, rules: vec![verdict(Verdict::Return), verdict(Verdict::Accept)].into() },
             ),
-            ("accepts", Chain { base: None, rules: vec![verdict(Verdict::Accept)] }),
+            ("accepts", Chain { base: None, rules: vec![verdict(Verdict::Accept)].into() }),
         ])
     };
     let passes = |first: Rule| trace(&with(first, 1), &packet()).unwrap().accepted;

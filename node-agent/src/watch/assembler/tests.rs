@@ -16,7 +16,7 @@ fn slice(epoch: u32, index: u32, count: u32, members: &[u8]) -> Slice {
 }
 
 fn members(assembler: &Assembler) -> Option<Vec<Member>> {
-    assembler.group(G).map(|group| group.members.iter().copied().collect())
+    assembler.group(G).map(|group| group.members.iter().collect())
 }
 
 fn of(numbers: &[u8]) -> Option<Vec<Member>> {

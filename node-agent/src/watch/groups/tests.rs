@@ -31,7 +31,8 @@ impl Bench {
 
     fn take(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.reader.take(event, &self.view);
+            self.reader.take(event);
+            self.reader.show(&self.view);
         }
     }
 
@@ -111,6 +112,32 @@ fn a_group_that_is_cut_anew_from_the_first_epoch_is_followed() {
     bench.take([Event::Apply(good(slice(6, 0, 1, "10.0.0.4/32"))), Event::Init]);
     bench.take([Event::InitApply(good(before_the_delete)), Event::InitDone]);
     assert_eq!(bench.members(), Some(vec!["Net(10.0.0.3/32)".to_owned()]), "told by a list");
+}
+
+#[test]
+fn it_says_up_to_which_version_all_is_seen_and_which_groups_are_not_whole() {
+    let mut bench = Bench::new();
+    let at = |version: &str, slice: AddressGroup| {
+        let mut slice = slice;
+        slice.metadata.resource_version = Some(version.to_owned());
+        good(slice)
+    };
+    let told = |bench: &Bench| {
+        let view = bench.view.borrow();
+        (view.seen, view.pending.iter().copied().collect::<Vec<_>>())
+    };
+    bench.take([Event::Init, Event::InitApply(at("7", slice(1, 0, 1, "10.0.0.1/32"))), Event::InitDone]);
+    assert_eq!(told(&bench), (Some(7), vec![]));
+    bench.take([Event::Apply(at("9", slice(2, 1, 2, "10.0.0.1/32")))]);
+    assert_eq!(told(&bench), (Some(9), vec![G]), "half of a newer epoch");
+    bench.take([Event::Apply(at("10", slice(2, 0, 2, "10.0.0.2/32")))]);
+    assert_eq!(told(&bench), (Some(10), vec![]));
+    let mut lost = slice(2, 0, 2, "10.0.0.3/32");
+    lost.spec.digest = "0".repeat(32);
+    bench.take([Event::Apply(at("11", lost))]);
+    assert_eq!(told(&bench), (Some(11), vec![G]), "what can't be read");
+    bench.take([Event::Init, Event::InitApply(at("3", slice(2, 0, 1, "10.0.0.3/32"))), Event::InitDone]);
+    assert_eq!(told(&bench).0, Some(3), "the store was put back");
 }
 
 #[tokio::test]

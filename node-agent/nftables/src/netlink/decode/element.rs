@@ -1,11 +1,10 @@
 //! Elements of sets and maps.
 
-use std::collections::BTreeMap;
-
 use super::expression::verdict;
-use crate::model::{Elements, Key, Verdict};
+use crate::model::{Elements, Key, Range, Verdict};
 use crate::netlink::uapi::{self, data, element as uapi_element};
 use crate::netlink::wire::{Malformed, Message, among, attributes, exactly, optional_be32, required};
+use crate::sorted::Sorted;
 use crate::transaction::SetKind;
 
 /// Elements as they come, in any order and over many messages.
@@ -81,9 +80,9 @@ fn plain(element: &Element) -> Result<(), Malformed> {
 
 /// Pairs the starts and ends of intervals. An interval without an end reaches to the last key; an end without a
 /// start at the first key is what `nft` writes before a set's first interval.
-fn ranges(mut elements: Vec<Element>) -> Result<BTreeMap<Key, Key>, Malformed> {
+fn ranges(mut elements: Vec<Element>) -> Result<Sorted<Range>, Malformed> {
     elements.sort_by_key(|element| (element.key, !element.end));
-    let mut ranges = BTreeMap::new();
+    let mut ranges = Vec::new();
     let mut open: Option<Key> = None;
     for element in elements {
         if element.verdict.is_some() {
@@ -94,7 +93,7 @@ fn ranges(mut elements: Vec<Element>) -> Result<BTreeMap<Key, Key>, Malformed> {
             (Some(first), end) => {
                 let last = before(&element.key)
                     .ok_or_else(|| Malformed::new("an interval that ends before it starts"))?;
-                ranges.insert(first, last);
+                ranges.push(Range { first, last });
                 open = (!end).then_some(element.key);
             }
             (None, true) if before(&element.key).is_none() => {}
@@ -103,9 +102,10 @@ fn ranges(mut elements: Vec<Element>) -> Result<BTreeMap<Key, Key>, Malformed> {
     }
     if let Some(first) = open {
         let last = vec![0xff; first.as_bytes().len()];
-        ranges.insert(first, Key::new(&last).ok_or_else(|| Malformed::new("a key that is too long"))?);
+        let last = Key::new(&last).ok_or_else(|| Malformed::new("a key that is too long"))?;
+        ranges.push(Range { first, last });
     }
-    Ok(ranges)
+    Ok(ranges.into_iter().collect())
 }
 
 /// The key that comes before, of the same length; None before the first.

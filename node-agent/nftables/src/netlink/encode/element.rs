@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{
 
 use super::InvalidOp;
 use super::rule::verdict_data;
-use crate::model::{Elements, Key};
+use crate::model::{Elements, Key, Range};
 
 /// Bytes of elements in one message. They are one attribute, of at most 64 KiB; half of it costs nothing and keeps
 /// what stands in memory as a tree small.
@@ -32,15 +32,15 @@ pub(super) fn messages(
     let mut chunks = Chunks { table, set, change, push, pending: Vec::new(), bytes: 0 };
     match elements {
         Elements::Points(points) => {
-            for point in points {
-                chunks.add(vec![key(point)])?;
+            for point in points.iter() {
+                chunks.add(vec![key(&point)])?;
             }
         }
         Elements::Ranges(ranges) => {
-            for (first, last) in ranges {
-                chunks.add(vec![key(first)])?;
+            for Range { first, last } in ranges.iter() {
+                chunks.add(vec![key(&first)])?;
                 // An interval ends before the element marked so; one that ends with the last key has no end.
-                if let Some(end) = after(last) {
+                if let Some(end) = after(&last) {
                     chunks.add(vec![key(&end), SetElementAttribute::Flags(SetElementFlags::IntervalEnd)])?;
                 }
             }
