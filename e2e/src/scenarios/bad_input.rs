@@ -192,18 +192,16 @@ fn stolen_token(cluster: &Cluster, table: &mut Table) -> anyhow::Result<()> {
         thief.kubectl_ok(&["get", "nodepolicies,addressgroups", "--namespace", NAMESPACE, "-o", "name"]);
     let seen = if read.as_ref().is_ok_and(|names| names.contains(own)) { "allowed" } else { "refused" };
     table.row("token", "reads node policies and groups", "allowed", seen);
-    let report = |node: &str| {
-        // kubectl patch reads first, which is refused by itself; an apply on the server's side writes at once.
-        let report = json!({
+    // kubectl patch reads first, which is refused by itself; an apply on the server's side writes at once.
+    let write = |node: &str, part: &str, what: Value, more: &[&str]| {
+        let object = json!({
             "apiVersion": "selvage.io/v1alpha1", "kind": "NodePolicy",
-            "metadata": { "name": node, "namespace": NAMESPACE }, "status": { "revision": 1 },
+            "metadata": { "name": node, "namespace": NAMESPACE }, part: what,
         });
-        send(
-            &thief,
-            &["apply", "--server-side", "--force-conflicts", "--subresource=status", "--dry-run=server"],
-            &report,
-        )
+        let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server"];
+        send(&thief, &[&apply, more].concat(), &object)
     };
+    let report = |node: &str| write(node, "status", json!({ "revision": 1 }), &["--subresource=status"]);
     let seen = if report(own)?.is_empty() { "allowed" } else { "refused" };
     table.row("token", "reports for its own node", "allowed", seen);
     let other = other.name.as_str();
@@ -225,8 +223,7 @@ fn stolen_token(cluster: &Cluster, table: &mut Table) -> anyhow::Result<()> {
         refused(table, what, &text(&thief, &words)?, "orbidden");
     }
     for (what, node) in [("writes its own node's policy", own), ("writes another node's policy", other)] {
-        let widened = json!({ "spec": { "teardown": true } });
-        let seen = patch(&thief, &[&["nodepolicy", node], &in_ours[..]].concat(), &widened)?;
+        let seen = write(node, "spec", json!({ "teardown": true }), &[])?;
         refused(table, what, &seen, "cannot patch resource \"nodepolicies\"");
     }
     Ok(())

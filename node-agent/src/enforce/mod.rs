@@ -166,7 +166,8 @@ impl<K: Kernel> Enforcer<K> {
             let wake = again.map_or(self.verify_at, |at| at.min(self.verify_at));
             let late = self.applied && self.recorded.values().any(|owner| *owner == Owner::ENDED);
             let wake = if late { wake.min(self.forget_at.max(Instant::now() + LEAST_PAUSE)) } else { wake };
-            self.count_at = if self.count_at <= Instant::now() { Instant::now() + COUNT } else { self.count_at };
+            self.count_at =
+                if self.count_at <= Instant::now() { Instant::now() + COUNT } else { self.count_at };
             let wake = wake.min(self.count_at);
             let Inputs { policy, groups, cni, links, changes } = &mut self.inputs;
             let alive = tokio::select! {

@@ -13,6 +13,10 @@ pub(crate) enum Few<T, const N: usize> {
     /// Sorted, and nothing behind the first None.
     Few([Option<T>; N]),
     /// More than `N`, once.
+    #[expect(
+        clippy::box_collection,
+        reason = "a set of few is what there are many of: 16 bytes less for each"
+    )]
     Many(Box<BTreeSet<T>>),
 }
 

@@ -37,7 +37,7 @@ pub fn restarted(world: &mut World<'_>) -> anyhow::Result<()> {
     opening?;
     tally.flawless()?;
     world.watch_anew()?;
-    world.witness()?.case("the restarted node's pods", || settle())?;
+    world.witness()?.case("the restarted node's pods", settle)?;
 
     let names: Vec<String> = world.cluster.nodes()?.into_iter().map(|node| node.name).collect();
     for name in &names {
@@ -48,7 +48,7 @@ pub fn restarted(world: &mut World<'_>) -> anyhow::Result<()> {
     }
     boots(world, "friend-far", &far, "open")?;
     world.watch_anew()?;
-    world.witness()?.case("all nodes restarted at once: their pods", || settle())?;
+    world.witness()?.case("all nodes restarted at once: their pods", settle)?;
     Ok(())
 }
 

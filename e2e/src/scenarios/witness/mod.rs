@@ -93,7 +93,7 @@ impl Witness {
             nets.insert(pod, net);
         }
         let mut witness =
-            Self { logs: Arc::clone(&logs), stop, threads: Vec::new(), pods: Vec::new(), servers: servers };
+            Self { logs: Arc::clone(&logs), stop, threads: Vec::new(), pods: Vec::new(), servers };
         for (id, log) in logs.iter().enumerate() {
             let net = |pod: &str| nets.get(pod).with_context(|| format!("no pod {pod}"));
             let to = net(log.flow.to)?.address(log.flow.ipv6)?;
