@@ -31,10 +31,13 @@ fn net(n: u8) -> Member {
     Member::Net(std::net::IpAddr::from([10, 0, 0, n]).into())
 }
 
-/// (count, members, gone) by epoch and index, and what the group is; written as the rule is said.
+/// Slices as (count, members, gone).
+type Part = (u32, BTreeSet<u8>, bool);
+
+/// Slices by epoch and index, and what the group is; written as the rule is said.
 #[derive(Default)]
 struct Plain {
-    epochs: BTreeMap<u32, BTreeMap<u32, (u32, BTreeSet<u8>, bool)>>,
+    epochs: BTreeMap<u32, BTreeMap<u32, Part>>,
     current: Option<(u32, BTreeSet<u8>)>,
 }
 
