@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::sbom::Crates;
 
 /// The images, by the folder of their crate, which is their name too.
 const IMAGES: [(&str, &str); 2] = [("operator", "selvage-operator"), ("node-agent", "selvage-node-agent")];
@@ -32,15 +33,19 @@ pub struct Args {
     programs: Option<PathBuf>,
 }
 
-/// Builds every image that is not there yet with the same content, as docker-archives `out/images/NAME.tar`.
+/// Builds every image that is not there yet with the same content, as docker-archives `out/images/NAME.tar`, each with
+/// the bill of what is in it beside it, `NAME.sbom.json`.
 pub fn build(root: &Path, args: &Args) -> Result<()> {
     let programs = args.programs.clone().unwrap_or_else(|| target(root).join("release"));
     let out = root.join("out/images");
+    let crates = Crates::read(root)?;
     for (name, program) in IMAGES {
         let context = out.join(name);
         let rootfs = context.join("rootfs");
         let content = fill(&rootfs, &programs.join(program))?;
         let containerfile = root.join(name).join("Containerfile");
+        let bill = crates.bill(program, &libraries(&programs.join(program))?)?;
+        write(&out.join(format!("{name}.sbom.json")), &format!("{bill:#}\n"))?;
         let key = key(&containerfile, &rootfs, &content)?;
         let (archive, stamp) = (out.join(format!("{name}.tar")), out.join(format!("{name}.key")));
         if archive.is_file() && fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == key) {
@@ -88,7 +93,7 @@ fn fill(rootfs: &Path, program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The shared libraries that a program loads and the loader itself, by the paths it looks for them at.
-fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let listed = command::output(Command::new("ldd").arg(program))?;
     // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)", or the loader's path alone; "not found" names no path.
     if let Some(missing) = listed.lines().find(|line| line.contains("not found")) {

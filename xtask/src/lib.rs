@@ -9,6 +9,7 @@ pub mod images;
 pub mod install;
 pub mod mutants;
 pub mod reference;
+pub mod sbom;
 pub mod stages;
 pub mod tools;
 

@@ -19,7 +19,16 @@ const ROLES: &[(&str, &str)] = &[
 ];
 
 /// What a run may do without: (who, verb, resource).
-const SELDOM: &[(&str, &str, &str)] = &[];
+const SELDOM: &[(&str, &str, &str)] = &[
+    // After a conflict with a write of somebody else.
+    ("selvage-operator", "get", "addressgroups.selvage.io"),
+    ("selvage-operator", "get", "nodepolicies.selvage.io"),
+    // When a node is removed from the cluster, with its block.
+    ("selvage-operator", "delete", "ippools.selvage.io"),
+    ("selvage-operator", "delete", "nodepolicies.selvage.io"),
+    // When a NetworkPolicy was replaced by one of the same name before its status was collected.
+    ("selvage-operator", "delete", "networkpolicystatuses.selvage.io"),
+];
 
 /// A right: who, verb, resource with its API group.
 type Right = (String, String, String);

@@ -32,8 +32,8 @@ pub struct Lane {
     alone: &'static [Scenario],
 }
 
-/// On VXLAN everything; on host-gw what depends on the way that packets take. The longest comes first, and `rights` last
-/// on a bed that has seen every kind of object come and go.
+/// On VXLAN everything; on host-gw what depends on the way that packets take. The longest comes first, and `rights` on a
+/// bed that has seen every kind of object come and go, before the roles themselves go and come back.
 pub const LANES: [Lane; 4] = [
     Lane {
         name: "vxlan-1",
@@ -42,9 +42,9 @@ pub const LANES: [Lane; 4] = [
         alone: &[
             Scenario::Kinds,
             Scenario::Endpoints,
+            Scenario::Rights,
             Scenario::Removal,
             Scenario::Faults(faults::Choice::ALL),
-            Scenario::Rights,
         ],
     },
     Lane {

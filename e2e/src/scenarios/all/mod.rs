@@ -8,6 +8,7 @@ mod lane;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -67,12 +68,14 @@ pub fn run(choice: &Choice, images: &Images) -> anyhow::Result<ExitCode> {
     let chosen = LANES.iter().filter(|lane| {
         choice.backend.has(lane.backend) && choice.lane.as_ref().is_none_or(|name| name == lane.name)
     });
+    // Asked now: a cargo that runs beside this links its programs anew, and a file that was replaced has no path.
+    let program = env::current_exe()?;
     let waiting = Mutex::new(chosen);
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> anyhow::Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         while let Some(lane) = next() {
-            outcomes.extend(apart(lane)?);
+            outcomes.extend(apart(&program, lane)?);
         }
         Ok(outcomes)
     };
@@ -94,7 +97,7 @@ pub fn run(choice: &Choice, images: &Images) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// On Ctrl-C, once the lane has taken its bed down.
-fn apart(lane: &Lane) -> anyhow::Result<Vec<Outcome>> {
+fn apart(program: &Path, lane: &Lane) -> anyhow::Result<Vec<Outcome>> {
     let report = lane.report();
     match fs::remove_file(&report) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -103,7 +106,7 @@ fn apart(lane: &Lane) -> anyhow::Result<Vec<Outcome>> {
         _ => {}
     }
     let start = Instant::now();
-    let mut command = Command::new(env::current_exe()?);
+    let mut command = Command::new(program);
     command.args(env::args_os().skip(1)).args(["--here", lane.name]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("a lane can't be started")?;

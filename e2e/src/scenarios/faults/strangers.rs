@@ -53,7 +53,7 @@ pub fn at_the_table(world: &World<'_>) -> anyhow::Result<()> {
 
 fn repaired(world: &World<'_>, (what, change, opens): &(&str, &str, bool)) -> anyhow::Result<()> {
     let (before, _) = table(world)?;
-    let (repairs, told) = (repairs(world)?, intact(world)?);
+    let (repairs, told, heard) = (repairs(world)?, intact(world)?, heard(world)?);
     let mut window = Duration::ZERO;
     let name = format!("{what} by somebody else, and repaired");
     let tally = world.witness.watch(
@@ -93,8 +93,13 @@ fn repaired(world: &World<'_>, (what, change, opens): &(&str, &str, bool)) -> an
         let named = now["status"] == "False" && now["reason"] == "ChangedByOthers" && message.contains("nft");
         if named && now != told { Ok(message.to_owned()) } else { Err(now.to_string()) }
     })?;
-    let event = wait_for("the Event", SLOW, || named_in_an_event(world, &said))?;
-    world.progress.step(format_args!("metric {counted}, Intact False: {said}; Event: {event}"));
+    // Events of one reason about one object within minutes are one, that is counted.
+    let times = wait_for("the Event", SLOW, || match self::heard(world) {
+        Ok(now) if now > heard => Ok(now),
+        Ok(now) => Err(format!("heard {now} times, as before")),
+        Err(error) => Err(error.to_string()),
+    })?;
+    world.progress.step(format_args!("metric {counted}, Intact False: {said}; Events: {times}"));
     Ok(())
 }
 
@@ -143,14 +148,15 @@ fn intact(world: &World<'_>) -> anyhow::Result<Value> {
     Ok(condition(&world.cluster.kubectl_json(&words)?, "Intact").clone())
 }
 
-fn named_in_an_event(world: &World<'_>, message: &str) -> Result<String, String> {
-    let selector =
-        format!("--field-selector=reason=ChangedByOthers,involvedObject.name={}", world.scene.near);
-    let words = ["get", "events", "-n", NAMESPACE, &selector];
-    let events = world.cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
-    let items = events["items"].as_array().cloned().unwrap_or_default();
-    let of_it = items.iter().find(|event| event["message"] == message);
-    of_it.map(|event| event["type"].to_string()).ok_or_else(|| format!("{} of the sort", items.len()))
+/// How often Events have told of changes of the near node's table.
+fn heard(world: &World<'_>) -> anyhow::Result<u64> {
+    let selector = format!(
+        "--field-selector=type=Warning,reason=ChangedByOthers,involvedObject.name={}",
+        world.scene.near
+    );
+    let events = world.cluster.kubectl_json(&["get", "events", "-n", NAMESPACE, &selector])?;
+    let items = events["items"].as_array().into_iter().flatten();
+    Ok(items.map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum())
 }
 
 /// Agents that start and find a table of their own name: one that an agent would have left, but nobody's and with

@@ -194,7 +194,11 @@ impl Planner {
             self.establish(id, state, engine, now);
             return;
         };
-        let handed_over = |member: &Member| delta.handed_over.contains_key(&member.address());
+        // Backends may be no pods at all, and outlive the pods that they were.
+        let handed_over = |member: &Member| {
+            let address = member.address();
+            delta.handed_over.contains_key(&address) || engine.owner(address).is_none()
+        };
         let came = |member: &Member| self.hands.is_heir(member.address());
         let slices = group.change(change, handed_over, came);
         group.span_removed(&change.span_removed, now);

@@ -1,5 +1,7 @@
 //! Input without a sensible meaning, and a stolen token: refused where that can be, and closed where it can't.
 
+mod kinds;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,7 +27,9 @@ pub fn run(cluster: &Cluster) -> anyhow::Result<()> {
     let mut table = Table::start("input without a meaning, and a stolen token");
     refused_by_definitions(cluster, &mut table)?;
     refused_by_kubernetes(cluster, &mut table)?;
+    kinds::refused_when_applied(cluster, &mut table)?;
     accepted_and_closed(cluster, &mut table)?;
+    kinds::accepted_and_said(cluster, &mut table)?;
     stolen_token(cluster, &mut table)?;
     table.finish()
 }
@@ -159,7 +163,7 @@ fn accepted_and_closed(cluster: &Cluster, table: &mut Table) -> anyhow::Result<(
         if let Some(path) = path {
             let seen = if message.contains(&path) { "named" } else { "not named" };
             table.row("closed", &format!("  its message names {path}"), "named", seen);
-            let seen = if event(cluster, name, &path).is_ok() { "sent" } else { "none" };
+            let seen = if event(cluster, "NetworkPolicy", name, &path).is_ok() { "sent" } else { "none" };
             table.row("closed", "  a Warning about the policy", "sent", seen);
         }
         for ((ipv6, family), expected) in [(false, "IPv4"), (true, "IPv6")].into_iter().zip(expected) {
@@ -309,13 +313,12 @@ fn refused(table: &mut Table, what: &str, message: &str, says: &str) {
     }
 }
 
-/// Waits for a Warning about the policy that names the field.
-fn event(cluster: &Cluster, policy: &str, path: &str) -> anyhow::Result<()> {
-    let about = format!(
-        "--field-selector=type=Warning,involvedObject.kind=NetworkPolicy,involvedObject.name={policy}"
-    );
-    wait_for("an Event about the policy", 20, || {
-        let words = ["get", "events", "--namespace", SPACE, about.as_str()];
+/// Waits for a Warning about the object that names the field.
+fn event(cluster: &Cluster, kind: &str, name: &str, path: &str) -> anyhow::Result<()> {
+    let about =
+        format!("--field-selector=type=Warning,involvedObject.kind={kind},involvedObject.name={name}");
+    wait_for("an Event about the object", 20, || {
+        let words = ["get", "events", "--all-namespaces", about.as_str()];
         let events = cluster.kubectl_json(&words).map_err(|error| error.to_string())?;
         let mut all = events["items"].as_array().into_iter().flatten();
         let found = all.any(|event| event["message"].as_str().is_some_and(|text| text.contains(path)));
