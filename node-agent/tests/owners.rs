@@ -182,3 +182,22 @@ async fn what_ended_while_no_agent_ran_is_told_by_the_sets_of_the_one_before() {
         assert_eq!(bench.table(), Some(wanted(&policy, &[(G, after)])));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_nodes_own_new_pod_opened_is_left_alone_when_groups_catch_up() {
+    let old = node_policy(&[("a", "1", "10.244.1.2")], &[G]);
+    let new = node_policy(&[("b", "2", "10.244.1.2")], &[G]);
+    let members: &[&str] = &["10.244.2.2/32"];
+    let bench = Bench::enforcing(&old, &[(G, members)]).await;
+    bench.publish(2, &new);
+    bench.settle().await;
+    bench.state(|s| assert_eq!(s.forgotten, [addresses(&["10.244.1.2"])]));
+    told(&bench, members, Some(Pods::default()), &["10.244.1.2"]);
+    bench.settle().await;
+    after(60_000).await;
+    bench.state(|s| assert_eq!(s.forgotten.len(), 1, "the pod's own CNI result told before"));
+    told(&bench, members, Some(Pods::default()), &["10.244.1.2", "10.244.2.3"]);
+    bench.settle().await;
+    after(60_000).await;
+    bench.state(|s| assert_eq!(s.forgotten.get(1), Some(&addresses(&["10.244.2.3"]))));
+}

@@ -23,6 +23,8 @@ const SELDOM: &[(&str, &str, &str)] = &[
     // After a conflict with a write of somebody else.
     ("selvage-operator", "get", "addressgroups.selvage.io"),
     ("selvage-operator", "get", "nodepolicies.selvage.io"),
+    // When the same is told again within minutes.
+    ("selvage-operator", "patch", "events.events.k8s.io"),
     // When a node is removed from the cluster, with its block.
     ("selvage-operator", "delete", "ippools.selvage.io"),
     ("selvage-operator", "delete", "nodepolicies.selvage.io"),

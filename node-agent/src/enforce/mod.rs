@@ -242,6 +242,7 @@ impl<K: Kernel> Enforcer<K> {
         let at = Instant::now() + pause;
         // A read that was due and failed must not be due at once again.
         self.verify_at = self.verify_at.max(at);
+        self.forget_at = self.forget_at.max(at);
         Some(held_until.map_or(at, |held| held.min(at)))
     }
 
@@ -294,8 +295,11 @@ impl<K: Kernel> Enforcer<K> {
             let meanwhile = standing.map(|standing| meanwhile::handed_over(standing, groups));
             self.handed_over.extend(meanwhile.into_iter().flatten());
         }
-        self.recorded.extend(self.handed_over.iter().map(|address| (*address, Owner::ENDED)));
         let owners = placement.record();
+        // Of the node's own addresses the CNI results told before, and what they had open was forgotten then.
+        self.handed_over
+            .retain(|address| owners.get(address).is_none_or(|now| self.recorded.get(address) != Some(now)));
+        self.recorded.extend(self.handed_over.iter().map(|address| (*address, Owner::ENDED)));
         let changed =
             |(address, old): &(&IpAddr, &Owner)| owners.get(*address).is_none_or(|new| !old.may_be(*new));
         let lost: BTreeMap<IpAddr, Owner> =
@@ -310,7 +314,10 @@ impl<K: Kernel> Enforcer<K> {
         self.handed_over.clear();
         self.placement = placement;
         // To look through all connections for every pod that ends anywhere must not keep a busy node busy.
-        let due = Instant::now() >= self.forget_at || lost.values().any(|owner| *owner != Owner::ENDED);
+        // An address that is another pod's of this node can't wait: that pod would inherit what is open.
+        let waits =
+            |(address, owner): (&IpAddr, &Owner)| *owner == Owner::ENDED && !owners.contains_key(address);
+        let due = Instant::now() >= self.forget_at || !lost.iter().all(waits);
         if !lost.is_empty() && due {
             let started = Instant::now();
             self.forget(lost.into_keys().collect()).await?;
