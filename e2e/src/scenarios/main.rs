@@ -6,6 +6,7 @@
 
 mod all;
 mod bad_input;
+mod cases;
 mod checks;
 mod control;
 mod endpoints;
@@ -91,9 +92,9 @@ enum Scenario {
     /// Strangers at the table, uninstall and reinstall, with and without Helm.
     Removal,
     /// Faults on purpose, with every packet's fate.
-    Faults(faults::Choice),
+    Faults(cases::Choice<faults::Case>),
     /// Faults of operators, API server, etcd, nodes and releases, with every packet's fate.
-    FaultsControl(control::Choice),
+    FaultsControl(cases::Choice<control::Case>),
     /// What operator and agents may do, and what they have done: after the others, on a bed.
     Rights,
     /// The NetworkPolicy specs of Kubernetes.

@@ -9,8 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use selvage_e2e::{Backend, Cluster, Progress, Spec, cache, down, up};
 
-use crate::control;
-use crate::faults;
+use crate::cases::Choice;
 use crate::product::{self, Images, NAMESPACE};
 use crate::{Outcome, Scenario};
 
@@ -44,14 +43,14 @@ pub const LANES: [Lane; 4] = [
             Scenario::Endpoints,
             Scenario::Rights,
             Scenario::Removal,
-            Scenario::Faults(faults::Choice::ALL),
+            Scenario::Faults(Choice::ALL),
         ],
     },
     Lane {
         name: "vxlan-2",
         backend: Backend::Vxlan,
         beside_upstream: &[],
-        alone: &[Scenario::FaultsControl(control::Choice::ALL)],
+        alone: &[Scenario::FaultsControl(Choice::ALL)],
     },
     Lane {
         name: "vxlan-3",

@@ -10,13 +10,12 @@ mod restore;
 pub mod soak;
 mod upgrade;
 
-use std::time::Instant;
-
 use anyhow::{Context, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use selvage_e2e::{Cluster, Progress};
 use serde_json::{Value, json};
 
+use crate::cases::Choice;
 use crate::product::{self, Images};
 use crate::status;
 use crate::witness::{Scene, Witness};
@@ -25,22 +24,6 @@ use crate::witness::{Scene, Witness};
 const SPACE: &str = "control";
 /// How long a component may take to come back on a loaded machine, in seconds.
 const SLOW: u64 = 120;
-
-/// Which faults are tried, and for how long.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Choice {
-    /// One case alone.
-    #[arg(long, value_enum)]
-    case: Option<Case>,
-    /// Longer runs of the same.
-    #[arg(long)]
-    long: bool,
-}
-
-impl Choice {
-    /// Every case, for as long as it takes to notice what is wrong.
-    pub const ALL: Self = Self { case: None, long: false };
-}
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,7 +60,7 @@ pub struct World<'a> {
 }
 
 /// The scenario.
-pub fn run(cluster: &Cluster, images: &Images, choice: &Choice) -> anyhow::Result<()> {
+pub fn run(cluster: &Cluster, images: &Images, choice: &Choice<Case>) -> anyhow::Result<()> {
     cluster.require_bed()?;
     let nodes = cluster.nodes()?;
     let [near, far, ..] = nodes.as_slice() else { bail!("this scenario needs two nodes") };
@@ -85,24 +68,9 @@ pub fn run(cluster: &Cluster, images: &Images, choice: &Choice) -> anyhow::Resul
     let witness = Some(Witness::start(&scene)?);
     let mut world =
         World { cluster, images, scene, witness, progress: Progress::default(), long: choice.long };
+    let progress = world.progress;
     // Churn needs a machine for itself: beside other work an operator is minutes behind fifty pods a second.
-    let chosen = |case: Case| match choice.case {
-        Some(one) => one == case,
-        None => choice.long || case != Case::Churn,
-    };
-    let cases = Case::value_variants().iter().filter(|case| chosen(**case));
-    let mut failed = Vec::new();
-    for case in cases {
-        let start = Instant::now();
-        if let Err(error) = case.carry_out(&mut world) {
-            println!("  {case:?} FAILED: {error:#}");
-            failed.push(format!("{case:?}: {error:#}"));
-        }
-        // One case must not be blamed for what another left.
-        product::wait_ready(cluster).with_context(|| format!("after {case:?}"))?;
-        world.progress.step(format_args!("{case:?}: {:.1} s", start.elapsed().as_secs_f64()));
-    }
-    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+    choice.carry_out(cluster, &progress, Case::Churn, |case| case.carry_out(&mut world))
 }
 
 impl Case {
